@@ -1,0 +1,146 @@
+"""Trains a codec.
+
+    python train.py --data=photos --workdir=runs/first
+    python train.py --data=photos --workdir=runs/first --resume
+    python encode.py --preset=runs/first/preset --input=photo.png
+"""
+
+import sys
+
+from absl import app, flags, logging
+
+from rnn_codec import config as config_lib
+from rnn_codec.errors import CodecError
+
+_DATA = flags.DEFINE_string("data", None, "Folder of photographs to train on.")
+_TFDS = flags.DEFINE_string("tfds", None, "TensorFlow Datasets name, instead of --data.")
+_TFDS_DIR = flags.DEFINE_string("tfds_dir", None, "Where prepared TFDS data sets lie.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder for checkpoint, logs and the best preset.", required=True
+)
+_RESUME = flags.DEFINE_bool("resume", False, "Go on from the checkpoint in --workdir, if any.")
+_PRESET = flags.DEFINE_string("preset", None, "Configuration to train. Defaults to the product's.")
+_WEIGHTS = flags.DEFINE_bool("initial_weights", False, "Start from the weights of --preset.")
+_WIDTH = flags.DEFINE_float("width", None, "Multiplies all widths of the preset.", lower_bound=0.01)
+_RECONSTRUCTION = flags.DEFINE_enum(
+    "reconstruction", None, config_lib.RECONSTRUCTIONS, "Replaces the preset's."
+)
+_MAX_ITERATIONS = flags.DEFINE_integer(
+    "max_iterations", None, "Replaces the preset's number of iterations.", 1, 255
+)
+_ITERATIONS = flags.DEFINE_integer(
+    "iterations", None, "Turns of the loop while training; fewer are faster at the start.", 1, 255
+)
+_STEPS = flags.DEFINE_integer("steps", 100_000, "Steps in all, over all resumed parts.", 1)
+_STEPS_PER_EPOCH = flags.DEFINE_integer(
+    "steps_per_epoch", 1_000, "Steps between checkpoints and validations.", 1
+)
+_BATCH = flags.DEFINE_integer("batch_size", 16, "Patches per step, over all devices.", 1)
+_PATCH = flags.DEFINE_integer("patch_size", 64, "Side of a patch, a multiple of 16.", 16)
+_LOSS = flags.DEFINE_enum("loss", "perceptual", ["perceptual", "l1"], "l1 is the paper's.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "After warm-up.", 0.0)
+_WARMUP = flags.DEFINE_integer("warmup_steps", 500, "Steps of linear warm-up.", 0)
+_CLIP = flags.DEFINE_float("clip_norm", 1.0, "Norm of all gradients above which they are scaled.")
+_EMA = flags.DEFINE_float("ema_momentum", 0.999, "Of the averaged weights.", 0.0, 1.0)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "mixed_bfloat16"], "Of the network while training."
+)
+_DOWNSCALE = flags.DEFINE_float(
+    "maximum_downscale", 2.0, "Half of the patches are reduced by up to this.", 1.0
+)
+_HARD_TILES = flags.DEFINE_integer(
+    "hard_tiles", None, "Train only on this many tiles of each photograph, PNG's worst.", 1
+)
+_VALIDATION_PERCENT = flags.DEFINE_integer(
+    "validation_percent", 5, "Share of the photographs, by file hash.", 1, 99
+)
+_VALIDATION_IMAGES = flags.DEFINE_integer("validation_images", 24, "Crops to validate on.", 1)
+_VALIDATION_SIZE = flags.DEFINE_integer(
+    "validation_size", 192, "Side of these crops, a multiple of 16.", 16
+)
+_CACHE_GB = flags.DEFINE_float("cache_gb", 4.0, "Memory for decoded photographs.", 0.0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights, patches and crops.")
+flags.mark_flags_as_mutual_exclusive(["data", "tfds"], required=True)
+flags.register_multi_flags_validator(
+    ["patch_size", "validation_size"],
+    lambda sizes: all(size % config_lib.STRIDE == 0 for size in sizes.values()),
+    f"--patch_size and --validation_size must be multiples of {config_lib.STRIDE}",
+)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected argument {argv[1]!r}; give folders with --data, --workdir.")
+    # Here, not above: --help and flag errors must not wait for Keras.
+    from rnn_codec import presets, training
+
+    try:
+        preset = presets.load(_PRESET.value, load_weights=_WEIGHTS.value)
+        replaced = {
+            "width": _WIDTH.value,
+            "reconstruction": _RECONSTRUCTION.value,
+            "iterations": _MAX_ITERATIONS.value,
+        }
+        replaced = {name: value for name, value in replaced.items() if value is not None}
+        config = config_lib.CodecConfig.from_dict({**preset.config.to_dict(), **replaced})
+        training.train(
+            config,
+            _photos(),
+            _options(training.TrainingOptions),
+            _WORKDIR.value,
+            resume=_RESUME.value,
+            initial_preset=preset if _WEIGHTS.value else None,
+        )
+    except CodecError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("train: interrupted; go on with --resume", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _photos():
+    from rnn_codec import data
+
+    minimum_side = _PATCH.value
+    if _TFDS.value:
+        return data.load_tfds(
+            _TFDS.value,
+            data_dir=_TFDS_DIR.value,
+            validation_percent=_VALIDATION_PERCENT.value,
+            minimum_side=minimum_side,
+        )
+    return data.PhotoFolder(
+        _DATA.value,
+        validation_percent=_VALIDATION_PERCENT.value,
+        minimum_side=minimum_side,
+        cache_bytes=int(_CACHE_GB.value * 2**30),
+    )
+
+
+def _options(options_class):
+    return options_class(
+        steps=_STEPS.value,
+        steps_per_epoch=_STEPS_PER_EPOCH.value,
+        batch_size=_BATCH.value,
+        patch_size=_PATCH.value,
+        iterations=_ITERATIONS.value,
+        loss=_LOSS.value,
+        learning_rate=_LEARNING_RATE.value,
+        warmup_steps=_WARMUP.value,
+        clip_norm=_CLIP.value,
+        ema_momentum=_EMA.value,
+        precision=_PRECISION.value,
+        maximum_downscale=_DOWNSCALE.value,
+        hard_tiles=_HARD_TILES.value,
+        validation_images=_VALIDATION_IMAGES.value,
+        validation_size=_VALIDATION_SIZE.value,
+        seed=_SEED.value,
+    )
+
+
+def run():
+    """The installed command."""
+    logging.set_verbosity(logging.INFO)
+    app.run(main)

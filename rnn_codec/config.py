@@ -1,0 +1,61 @@
+"""What defines a codec's network: plain values, no Keras, so that tools can read them quickly."""
+
+import dataclasses
+
+CELL_NAMES = ("lstm", "associative_lstm", "gru", "residual_gru")
+RECONSTRUCTIONS = ("one_shot", "additive", "residual_scaling")
+ARCHITECTURES = ("stacked", "two_scale")
+
+# Every network here halves the resolution four times.
+STRIDE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+    """The configuration of one codec, as `config.json` stores it.
+
+    `architecture`: "stacked" is the paper's stack, recurrent at every resolution; "two_scale" keeps
+    recurrent state at 1/8 and 1/16 of the resolution only, between feed-forward ends, so that a
+    decoder of n iterations runs the high-resolution part once.
+    """
+
+    name: str
+    architecture: str = "stacked"
+    encoder_cell: str = "residual_gru"
+    decoder_cell: str = "residual_gru"
+    reconstruction: str = "one_shot"
+    width: float = 1.0  # multiplies all the widths of the architecture
+    bits: int = 32  # per 16x16 pixels and iteration: 0.125 bit per pixel
+    iterations: int = 16  # as trained, and the most that a file holds
+    stochastic_bits: bool = True  # in training only; False: the sign with a straight-through gradient
+    encoder_sees_image: bool = False  # beside the residual
+
+    def __post_init__(self):
+        _expect("architecture", self.architecture, ARCHITECTURES)
+        _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
+        _expect("decoder_cell", self.decoder_cell, CELL_NAMES)
+        _expect("reconstruction", self.reconstruction, RECONSTRUCTIONS)
+        if not 1 <= self.iterations <= 255:
+            raise ValueError(f"iterations must be 1 to 255. Received: {self.iterations}")
+        if self.width <= 0:
+            raise ValueError(f"width must be positive. Received: {self.width}")
+
+    def scaled(self, filters):
+        """`filters` times the width, rounded to a multiple of 8 and at least 8."""
+        return max(8, int(round(filters * self.width / 8)) * 8)
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown configuration keys {unknown}; known: {sorted(known)}")
+        return cls(**values)
+
+
+def _expect(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}. Received: {value!r}")

@@ -1,0 +1,158 @@
+"""Named codecs: a configuration, weights and their identity.
+
+A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no pickles: loading
+runs no code) and `README.md`, the model card. Those that ship lie in `weights/` beside this module.
+The paper's family is here by name too, as configurations to train.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+
+from rnn_codec import image_io
+from rnn_codec.config import CodecConfig
+from rnn_codec.errors import PresetError
+
+DEFAULT = "two_scale_gru"
+
+CONFIGS = {
+    config.name: config
+    for config in (
+        # The product: recurrent at 1/8 and 1/16 only. Why: docs/results/training.md.
+        CodecConfig(
+            DEFAULT,
+            architecture="two_scale",
+            encoder_cell="gru",
+            decoder_cell="gru",
+            iterations=8,
+            stochastic_bits=False,
+            encoder_sees_image=True,
+        ),
+        # Toderici et al., 2017, as published.
+        CodecConfig("residual_gru"),
+        CodecConfig("gru", encoder_cell="gru", decoder_cell="gru"),
+        CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
+        # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
+        CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
+    )
+}
+
+_CONFIG_FILE, _WEIGHTS_FILE = "config.json", "model.weights.npz"
+_SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
+_IDENTITY_BYTES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A configuration and, unless it is only to be trained, weights."""
+
+    config: CodecConfig
+    weights: dict | None  # variable path -> float16 array
+
+    @property
+    def identity(self):
+        """8 bytes that name the model in a file: a hash of configuration and weights."""
+        digest = hashlib.sha256(_canonical_json(self.config))
+        for path, array in sorted(self.weights.items()):
+            digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.digest()[:_IDENTITY_BYTES]
+
+
+def names():
+    """All presets known by name, the default first."""
+    return list(CONFIGS)
+
+
+def shipped():
+    """Names of the presets whose trained weights are in the package."""
+    return [name for name in CONFIGS if os.path.isdir(os.path.join(_SHIPPED, name))]
+
+
+def load(name=None, load_weights=True):
+    """The preset of a name, or of a folder that `save` wrote.
+
+    Args:
+        name: str. Defaults to the default preset.
+        load_weights: bool. Without, the weights are None.
+
+    Raises:
+        PresetError: unknown, damaged, or without weights.
+    """
+    name = name or DEFAULT
+    folder = name if os.path.isdir(name) else os.path.join(_SHIPPED, name)
+    if not os.path.isdir(folder):
+        if name not in CONFIGS:
+            raise PresetError(
+                f"{name!r}: expected a preset's folder or one of {', '.join(CONFIGS)}"
+            )
+        if load_weights:
+            raise PresetError(
+                f"{name!r}: no trained weights ship for it, only for {', '.join(shipped())}; "
+                f"train it with train.py --preset={name} and give the folder it writes"
+            )
+        return Preset(CONFIGS[name], None)
+    config = _read_config(os.path.join(folder, _CONFIG_FILE))
+    weights = _read_weights(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
+    return Preset(config, weights)
+
+
+def from_network(network):
+    """The preset of a network as it is now."""
+    weights = {}
+    for variable in network.trainable_variables:
+        weights[variable.path] = np.asarray(variable).astype(np.float16)
+    return Preset(network.config, weights)
+
+
+def assign(preset, network):
+    """Gives a network the weights of a preset.
+
+    Raises:
+        PresetError: names or shapes differ.
+    """
+    expected = {variable.path: tuple(variable.shape) for variable in network.trainable_variables}
+    received = {path: array.shape for path, array in preset.weights.items()}
+    if expected != received:
+        differing = sorted(set(expected.items()) ^ set(received.items()))[0]
+        raise PresetError(
+            f"preset {preset.config.name!r}: its weights are of another network; the first "
+            f"difference is {differing[0]}, {list(differing[1])}"
+        )
+    for variable in network.trainable_variables:
+        variable.assign(preset.weights[variable.path].astype(np.float32))
+
+
+def save(preset, folder):
+    """Writes configuration and weights; a model card beside them is left alone."""
+    os.makedirs(folder, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **preset.weights)
+    image_io.write_atomically(os.path.join(folder, _WEIGHTS_FILE), buffer.getvalue())
+    text = json.dumps(preset.config.to_dict(), indent=2) + "\n"
+    image_io.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
+
+
+def _canonical_json(config):
+    return json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _read_config(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return CodecConfig.from_dict(json.load(file))
+    except (OSError, ValueError, TypeError) as error:
+        raise PresetError(f"{path}: expected a codec's configuration; {error}") from error
+
+
+def _read_weights(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise PresetError(f"{path}: expected a codec's weights; {error}") from error

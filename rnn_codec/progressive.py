@@ -1,0 +1,194 @@
+"""The progressive loop, the only place where it exists, and the network that it runs.
+
+    R[0] = I
+    for i = 1..N:
+        B[i] = binarize(encode(R[i-1]))
+        P[i] = decode(B[i])                  uses what earlier iterations left in the state
+        R[i] = I - P[i]
+
+`iterate` serves training (inside the traced graph), encoding (a picture, bits wanted), decoding
+(bits, pictures wanted) and evaluation. Pictures here are float32 in [-1, 1].
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from rnn_codec import networks
+from rnn_codec.binarizer import Binarizer
+from rnn_codec.config import STRIDE, CodecConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+    """What one turn of the loop gives."""
+
+    bits: Any  # [B, H/16, W/16, bits], -1.0 or 1.0
+    reconstruction: Any  # P[i], [B, H, W, 3] in [-1, 1] but not clipped; None where not asked for
+
+
+def iterate(steps, image=None, planes=None, wanted=None, **kwargs):
+    """Yields an `Iteration` for each turn of the loop; stop consuming it to stop the codec.
+
+    Args:
+        steps: an object with `initial_states`, `analyse`, `decode_bits` and `synthesise`: a
+            `ProgressiveNetwork`, or its compiled twin.
+        image: `[B, H, W, 3]`, to encode. Sides are multiples of 16.
+        planes: instead of `image`, the planes to decode, each `[B, H/16, W/16, bits]`.
+        wanted: when decoding, iteration numbers (from 1) whose reconstruction is wanted. All if
+            None. The others are skipped where the reconstruction method allows.
+        **kwargs: handed to `steps.analyse` (`training`).
+    """
+    encoding = image is not None
+    if encoding:
+        batch, height, width = ops.shape(image)[:3]
+    else:
+        batch, rows, columns = ops.shape(planes[0])[:3]
+        height, width = rows * STRIDE, columns * STRIDE
+    encoder_states, decoder_states, reconstruction, gain = steps.initial_states(
+        batch, height, width, encoding
+    )
+    skips = not encoding and wanted is not None and not steps.accumulates
+    index = 0
+    while encoding or index < len(planes):
+        if encoding:
+            bits, encoder_states = steps.analyse(
+                image, reconstruction, gain, encoder_states, **kwargs
+            )
+        else:
+            bits = planes[index]
+        features, decoder_states = steps.decode_bits(bits, decoder_states)
+        index += 1
+        if skips and index not in wanted:
+            yield Iteration(bits, None)
+            continue
+        reconstruction, gain = steps.synthesise(features, reconstruction, gain)
+        yield Iteration(bits, reconstruction)
+
+
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class ProgressiveNetwork(keras.Model):
+    """Encoder, binarizer, decoder and synthesis of one codec, and their one-iteration steps.
+
+    Calling it on a batch runs the loop for all iterations, which is what training does. Losses and
+    metrics are `training.TrainingModel`'s business.
+
+    Args:
+        config: `CodecConfig`, or its dictionary.
+
+    Call arguments:
+        images: `[B, H, W, 3]`, 0 to 255; sides are multiples of 16.
+        training: bool. Whether bits have a gradient (and are drawn, if the config says so).
+        num_iterations: int. Defaults to the config's.
+
+    Output:
+        Dictionary of `reconstructions`, `[B, N, H, W, 3]` float32 in [-1, 1] (not clipped), and
+        `planes`, `[B, N, H/16, W/16, bits]`.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(config, dict):
+            config = CodecConfig.from_dict(config)
+        self.config = config
+        make_encoder, make_decoder, make_synthesis = networks.ARCHITECTURES[config.architecture]
+        self.encoder = make_encoder(config)
+        self.binarizer = Binarizer(config.bits, stochastic=config.stochastic_bits, name="binarizer")
+        self.decoder = make_decoder(config)
+        self.synthesis = make_synthesis(config)
+        self.gain = None
+        if config.reconstruction == "residual_scaling":
+            self.gain = networks.gain_estimator()
+
+    @classmethod
+    def create(cls, config):
+        """A network whose variables exist, with random weights."""
+        # A fixed name: the paths of the variables are keys in weight files.
+        network = cls(config, name="codec")
+        network(ops.zeros((1, 2 * STRIDE, 2 * STRIDE, 3)), num_iterations=1)
+        return network
+
+    @property
+    def accumulates(self):
+        """Whether P[i] needs P[i-1], so that a decoder can skip no synthesis."""
+        return self.config.reconstruction != "one_shot"
+
+    def initial_states(self, batch, height, width, encoding=True):
+        """States of encoder and decoder, P[0] and the gain for the first residual.
+
+        The encoder's states are None where nothing is to be encoded.
+        """
+        encoder_states = None
+        if encoding:
+            encoder_states = _initial_states(self.encoder, batch, height, width)
+        # A decoder starts at 1/16 and its cells do not stride: each depth-to-space doubles the size.
+        decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
+        reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
+        gain = ops.ones((batch, 1, 1, 1), dtype="float32")
+        if self.gain is not None:
+            gain = ops.ones((batch, height, width, 1), dtype="float32")
+        return encoder_states, decoder_states, reconstruction, gain
+
+    def analyse(self, image, reconstruction, gain, encoder_states, training=False):
+        """Bits of the residual `image - reconstruction`, and the encoder's new states."""
+        seen = (image - reconstruction) * gain  # [B, H, W, 3]
+        if self.config.encoder_sees_image:
+            seen = ops.concatenate([seen, image], axis=-1)
+        features, encoder_states = self.encoder(seen, encoder_states)
+        return self.binarizer(features, training=training), encoder_states
+
+    def decode_bits(self, bits, decoder_states):
+        """Features of the picture so far, and the decoder's new states."""
+        return self.decoder(bits, decoder_states)
+
+    def synthesise(self, features, reconstruction, gain):
+        """P[i] and the gain of the next residual, from decoded data only."""
+        output = ops.cast(self.synthesis(features), "float32")  # [B, H, W, 3]
+        if self.config.reconstruction == "one_shot":
+            return output, gain
+        output = output / gain
+        if self.gain is not None:
+            gain = self._next_gain(output)
+        return reconstruction + output, gain
+
+    def _next_gain(self, decoded_residual):
+        height, width = ops.shape(decoded_residual)[1:3]
+        blocks = ops.cast(self.gain(decoded_residual), "float32")  # [B, H/32, W/32, 1]
+        gain = ops.repeat(ops.repeat(blocks, 2 * STRIDE, axis=1), 2 * STRIDE, axis=2)
+        return gain[:, :height, :width, :]
+
+    def call(self, images, training=False, num_iterations=None):
+        image = normalise(images)
+        reconstructions, planes = [], []
+        for iteration in iterate(self, image=image, training=training):
+            reconstructions.append(iteration.reconstruction)
+            planes.append(iteration.bits)
+            if len(planes) == (num_iterations or self.config.iterations):
+                break
+        return {
+            "reconstructions": ops.stack(reconstructions, axis=1),
+            "planes": ops.stack(planes, axis=1),
+        }
+
+    def get_config(self):
+        return {"config": self.config.to_dict(), "name": self.name}
+
+
+def normalise(images):
+    """Pixels 0 to 255 to float32 in [-1, 1]."""
+    return ops.cast(images, "float32") / 127.5 - 1.0
+
+
+def _initial_states(stack, batch, height, width):
+    states = []
+    for layer in stack.stack:
+        strides = getattr(layer, "strides", 1)
+        strides = strides if isinstance(strides, int) else strides[0]
+        height, width = height // strides, width // strides
+        if isinstance(layer, networks.DepthToSpace):
+            height, width = 2 * height, 2 * width
+        if layer in stack.cells():
+            states.append(layer.initial_states(batch, height, width))
+    return states

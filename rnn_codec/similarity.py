@@ -1,0 +1,119 @@
+"""SSIM over several scales in `keras.ops`: one implementation for the loss and for the figures.
+
+Gaussian windows are applied as products with a banded matrix: on every backend a matrix product is
+much faster than the equivalent one-channel convolution, forward and backward.
+
+Pictures are `[..., H, W, C]` with values 0 to 1; the two arguments broadcast against each other, so
+that the statistics of one original serve all its reconstructions.
+
+Reference:
+    Wang, Simoncelli and Bovik, 2003, "Multiscale structural similarity for image quality assessment".
+"""
+
+import numpy as np
+from keras import ops
+
+WINDOW = 11
+SIGMA = 1.5
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+# The least side for which the coarsest of the five scales still holds a whole window.
+MINIMUM_SIDE = 2 ** (len(SCALE_WEIGHTS) - 1) * (WINDOW - 1) + 1
+
+_C1, _C2 = 0.01**2, 0.03**2
+# Rows of a banded matrix per product; larger ones multiply more zeros, smaller ones are many calls.
+_BLOCK = 128
+
+
+def ms_ssim(original, reconstruction):
+    """Multi-scale structural similarity, as `tf.image.ssim_multiscale` computes it.
+
+    Args:
+        original: `[..., H, W, C]`, 0 to 1. Sides of at least 161, else coarse windows shrink.
+        reconstruction: the same, broadcast against `original`.
+
+    Returns:
+        `[...]`, the mean over channels. At most 1; negative terms count as 0.
+    """
+    product = 1.0
+    for weight, term in zip(SCALE_WEIGHTS, _terms(original, reconstruction)):
+        product = product * ops.relu(term) ** weight
+    return ops.mean(product, axis=-1)
+
+
+def dissimilarity(original, reconstruction):
+    """What a loss minimises instead of `1 - ms_ssim`, to which it is the first-order approximation.
+
+    The weighted sum over scales of one minus each scale's term: unlike the product of powers it has
+    a finite gradient at zero and at negative similarities, and patches may be of any size.
+
+    Returns:
+        `[...]`, about 0 to 2.
+    """
+    total = 0.0
+    for weight, term in zip(SCALE_WEIGHTS, _terms(original, reconstruction)):
+        total = total + weight * (1.0 - term)
+    return ops.mean(total, axis=-1) / sum(SCALE_WEIGHTS)
+
+
+def _terms(original, reconstruction):
+    """Per scale: mean contrast-structure, and at the coarsest mean SSIM. Each `[..., C]`."""
+    original, reconstruction = _channels_first(original), _channels_first(reconstruction)
+    terms = []
+    for scale in range(len(SCALE_WEIGHTS)):
+        if scale:
+            original, reconstruction = _halve(original), _halve(reconstruction)
+        luminance, contrast = _ssim_maps(original, reconstruction)
+        coarsest = scale == len(SCALE_WEIGHTS) - 1
+        terms.append(ops.mean(luminance * contrast if coarsest else contrast, axis=(-2, -1)))
+    return terms
+
+
+def _ssim_maps(x, y):
+    mean_x, mean_y = _blur(x), _blur(y)
+    squares, product = mean_x**2 + mean_y**2, mean_x * mean_y
+    luminance = (2.0 * product + _C1) / (squares + _C1)
+    variances = _blur(x * x) + _blur(y * y) - squares
+    contrast = (2.0 * (_blur(x * y) - product) + _C2) / (variances + _C2)
+    return luminance, contrast
+
+
+def _blur(planes):
+    """`[..., H, W]` -> `[..., W - 10, H - 10]`: transposed, which no mean over the map notices."""
+    return _blur_last_axis(ops.swapaxes(_blur_last_axis(planes), -1, -2))
+
+
+def _blur_last_axis(planes):
+    length = planes.shape[-1]
+    window = min(WINDOW, length)
+    outputs = length - window + 1
+    pieces = []
+    for start in range(0, outputs, _BLOCK):
+        count = min(_BLOCK, outputs - start)
+        band = ops.convert_to_tensor(_band(count, window))
+        pieces.append(ops.matmul(planes[..., start : start + count + window - 1], band))
+    return pieces[0] if len(pieces) == 1 else ops.concatenate(pieces, axis=-1)
+
+
+def _band(outputs, window):
+    """Gaussian window of each output in a column: float32 `[outputs + window - 1, outputs]`."""
+    offsets = np.arange(window) - (window - 1) / 2
+    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    band = np.zeros((outputs + window - 1, outputs), np.float32)
+    for column in range(outputs):
+        band[column : column + window, column] = weights / weights.sum()
+    return band
+
+
+def _halve(planes):
+    """Means of 2x2 pixels; an odd side repeats its last row. `[..., H, W]` -> `[..., H/2, W/2]`."""
+    for axis in (-2, -1):
+        if planes.shape[axis] % 2:
+            last = planes[..., -1:, :] if axis == -2 else planes[..., -1:]
+            planes = ops.concatenate([planes, last], axis=axis)
+    rows = planes[..., 0::2, :] + planes[..., 1::2, :]
+    return 0.25 * (rows[..., 0::2] + rows[..., 1::2])
+
+
+def _channels_first(pictures):
+    return ops.moveaxis(pictures, -1, -3)
