@@ -39,7 +39,7 @@ _READ_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "AVIF", "JP
 
 # What `read_picture` accepts, by the names such files go by (for walking a folder).
 IMAGE_EXTENSIONS = frozenset((
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".dib", ".gif",
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif",
     ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".tif", ".tiff", ".avif",
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi",
 ))  # fmt: skip
@@ -178,16 +178,17 @@ _PILLOW_LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def _pillow_limit(max_pixels):
-    """Makes `max_pixels` Pillow's own bound on sizes for the duration of a `with` block.
+    """Makes `max_pixels` Pillow's own bound on sizes in a `with` block, and silences its warnings.
 
     Pillow warns above `Image.MAX_IMAGE_PIXELS` and raises above twice that, in `Image.open` and
     for TIFF in `load` too. With our value there, `max_pixels` may exceed Pillow's, and formats
     whose decoder allocates in `open` (WebP) are still stopped at twice the bound. The warning is
-    dropped: the caller compares the exact size and says so in our words. The lock keeps our threads
-    apart; it is held for headers and TIFF files only, so that threads decode side by side.
+    dropped, as the caller compares the exact size and says so in our words; so are those about
+    damage, which either matters, and becomes an error, or not. The lock keeps our threads apart; it
+    is held for headers and TIFF files only, so that threads decode side by side.
     """
     with _PILLOW_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         saved = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:

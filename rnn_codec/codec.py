@@ -1,0 +1,330 @@
+"""Pictures to `.rnnc` bytes and back: where network, planes and container meet.
+
+The workflow: `Codec.from_preset()` once, then `encode` and `decode` on arrays and bytes, or
+`encode_picture` and `decode_picture` where metadata, targets and figures matter. Everything wrong
+with a file or a request is a `CodecError`.
+"""
+
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnn_codec import bitstream, compilation, image_io, metrics, planes, presets, progressive
+from rnn_codec.config import STRIDE
+from rnn_codec.errors import BitstreamError, CodecError, ImageError, ModelMismatchError
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """When the encoder stops. At most one field is given; none: all iterations of the preset."""
+
+    iterations: int | None = None
+    bpp: float | None = None  # of the whole file; the most iterations that do not exceed it
+    bytes: int | None = None  # likewise
+    psnr: float | None = None  # dB; the fewest iterations that reach it
+    msssim: float | None = None  # likewise
+
+    def __post_init__(self):
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) > 1:
+            raise CodecError(
+                f"expected one target at most, received {' and '.join(sorted(given))}; drop one"
+            )
+        for name, value in given.items():
+            if not value > 0:
+                raise CodecError(f"expected a target {name} above 0, received {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A file and what the encoder knows of it."""
+
+    data: bytes
+    iterations: int
+    bpp: float  # 8 * len(data) / pixels
+    psnr_db: float  # over all 8-bit samples of what `decode` returns, alpha apart
+    ms_ssim: float | None  # None: a side below 161 pixels, too small for five scales
+    picture: image_io.Picture  # what `decode` returns for `data`
+    warnings: tuple[str, ...] = ()
+
+
+class Codec:
+    """One trained network, ready to encode and decode.
+
+    Example:
+        codec = rnn_codec.Codec.from_preset()
+        data = codec.encode(image, iterations=4)        # uint8 [H, W, 3] -> bytes
+        preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
+
+    Args:
+        preset: `presets.Preset` with weights.
+        precision: str. Keras dtype policy to compute in.
+    """
+
+    def __init__(self, preset, precision="float32"):
+        self.config = preset.config
+        self.preset = preset
+        self.identity = preset.identity
+        with _dtype_policy(precision):
+            self.network = progressive.ProgressiveNetwork.create(preset.config)
+        presets.assign(preset, self.network)
+        self._steps = compilation.CompiledSteps(self.network)
+
+    @classmethod
+    def from_preset(cls, name=None, precision="float32"):
+        """The codec of a preset's name, of a folder that `save_preset` wrote, or the default.
+
+        Raises:
+            PresetError: unknown, damaged, or without trained weights.
+        """
+        return cls(presets.load(name), precision)
+
+    def save_preset(self, folder):
+        """Writes configuration and weights; `from_preset(folder)` reads them."""
+        presets.save(self.preset, folder)
+
+    def encode(
+        self,
+        image,
+        iterations=None,
+        target_bpp=None,
+        target_bytes=None,
+        target_psnr=None,
+        target_msssim=None,
+    ):
+        """Compresses pixels.
+
+        Args:
+            image: uint8 `[H, W, 3]`, `[H, W]` or `[H, W, 1]` (grey), `[H, W, 4]` (RGBA) or
+                `[H, W, 2]` (grey and alpha). Any size.
+            iterations: int. Defaults to all that the preset has.
+            target_bpp, target_bytes, target_psnr, target_msssim: instead of `iterations`; see
+                `Target`.
+
+        Returns:
+            bytes of a `.rnnc` file.
+
+        Raises:
+            CodecError: the array is no such picture, or the request cannot be met.
+        """
+        target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
+        return self.encode_picture(image_io.picture_from_array(image), target).data
+
+    def decode(self, data, iterations=None, strict=False):
+        """Restores pixels.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: int. Defaults to all whole ones that the bytes hold.
+            strict: bool. Whether any damage is an error, not only damage that leaves nothing.
+
+        Returns:
+            uint8 array, shaped as it was given to `encode` (`[H, W]` for grey).
+
+        Raises:
+            CodecError: the bytes are no such file, of another model, or hold fewer iterations.
+        """
+        counts = None if iterations is None else [iterations]
+        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
+        return image_io.to_array(picture)
+
+    def encode_picture(self, picture, target=Target()):
+        """Compresses a picture with its metadata.
+
+        Args:
+            picture: `image_io.Picture`.
+            target: `Target`.
+
+        Returns:
+            `Encoded`.
+
+        Raises:
+            CodecError: the target cannot be met.
+        """
+        self._check_iterations(target.iterations)
+        alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
+        metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
+        packed, data, shown = [], None, None
+        for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
+            candidate = [*packed, planes.pack(_to_numpy(iteration.bits)[0] > 0)]
+            candidate_data = bitstream.write(
+                self._header(picture, len(candidate)), candidate, metadata, alpha
+            )
+            if _exceeds(candidate_data, picture, target):
+                break
+            packed, data = candidate, candidate_data
+            shown = iteration.reconstruction
+            if self._is_enough(len(packed), shown, picture, target):
+                break
+        if data is None:
+            raise CodecError(
+                f"expected a file of at most {_size_limit(picture, target)} bytes, but one "
+                f"iteration with what the picture carries takes {len(candidate_data)}; raise the "
+                "target, or drop metadata and alpha"
+            )
+        return _encoded(data, len(packed), _restore(shown, picture), picture, target)
+
+    def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+        """Restores a picture with its metadata, at one or more iteration counts.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: list of int, or "all". Defaults to the last whole one.
+            strict: bool. Whether any damage is an error.
+            limits: `bitstream.Limits`, checked before anything is allocated.
+
+        Yields:
+            Pairs of iteration count and `image_io.Picture`, in ascending order. The pictures'
+            warnings tell what was damaged.
+
+        Raises:
+            CodecError: as for `decode`.
+        """
+        contents = bitstream.read(data, strict=strict, limits=limits)
+        self._check_model(contents.header)
+        held = len(contents.planes)
+        wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
+        if min(wanted) < 1 or max(wanted) > held:
+            raise BitstreamError(
+                f"expected 1 to {held} iterations, which is what the file holds, received "
+                f"{max(wanted) if max(wanted) > held else min(wanted)}"
+            )
+        frame = _frame(contents)
+        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        unpacked = planes.unpack(
+            contents.planes[: max(wanted)], (rows, columns, self.config.bits)
+        )
+        signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
+        loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
+        for count, iteration in enumerate(loop, start=1):
+            if count in wanted:
+                yield count, _restore(iteration.reconstruction, frame)
+
+    def _check_iterations(self, iterations):
+        if iterations is not None and not 1 <= iterations <= self.config.iterations:
+            raise CodecError(
+                f"expected 1 to {self.config.iterations} iterations, which is what preset "
+                f"{self.config.name!r} was trained for, received {iterations}"
+            )
+
+    def _check_model(self, header):
+        if header.model_id != self.identity:
+            raise ModelMismatchError(
+                f"expected a file of model {self.identity.hex()} (preset {self.config.name!r}), "
+                f"received one of model {header.model_id.hex()}; decode it with the preset that "
+                "wrote it"
+            )
+
+    def _header(self, picture, iterations):
+        return bitstream.Header(
+            width=picture.width,
+            height=picture.height,
+            is_rgb=picture.is_rgb,
+            has_alpha=picture.alpha is not None,
+            iterations=iterations,
+            model_id=self.identity,
+        )
+
+    def _is_enough(self, count, reconstruction, picture, target):
+        if count == (target.iterations or self.config.iterations):
+            return True
+        if target.psnr is None and target.msssim is None:
+            return False
+        pixels = _restore(reconstruction, picture).pixels
+        if target.psnr is not None:
+            return metrics.psnr_db(picture.pixels, pixels) >= target.psnr
+        similarity = metrics.ms_ssim(picture.pixels, pixels)
+        if similarity is None:
+            raise CodecError(
+                f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
+                f"received {picture.width} x {picture.height}; give another target"
+            )
+        return similarity >= target.msssim
+
+
+def _size_limit(picture, target):
+    if target.bpp is not None:
+        return int(target.bpp * picture.width * picture.height / 8)
+    return target.bytes
+
+
+def _exceeds(data, picture, target):
+    limit = _size_limit(picture, target)
+    return limit is not None and len(data) > limit
+
+
+def _encoded(data, iterations, restored, original, target):
+    psnr_db = metrics.psnr_db(original.pixels, restored.pixels)
+    ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)
+    warnings = list(original.warnings)
+    for name, wanted, reached in (
+        ("PSNR", target.psnr, psnr_db),
+        ("MS-SSIM", target.msssim, ms_ssim),
+    ):
+        if wanted is not None and reached < wanted:
+            warnings.append(
+                f"the target {name} of {wanted:g} is not reached: {reached:.4g} after all "
+                f"{iterations} iterations"
+            )
+    return Encoded(
+        data=data,
+        iterations=iterations,
+        bpp=8 * len(data) / (original.width * original.height),
+        psnr_db=psnr_db,
+        ms_ssim=ms_ssim,
+        picture=restored,
+        warnings=tuple(warnings),
+    )
+
+
+def _to_network(picture):
+    """Pixels as the network sees them: float32 `[1, H, W, 3]` in [-1, 1], sides multiples of 16."""
+    pixels = picture.pixels
+    if not picture.is_rgb:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    return progressive.normalise(image_io.pad_to_multiple(pixels, STRIDE)[None])
+
+
+def _restore(reconstruction, frame):
+    """The 8-bit picture of a reconstruction, with the size, colour and extras of `frame`."""
+    values = _to_numpy(reconstruction)[0, : frame.height, : frame.width]
+    values = (values.astype(np.float32) + 1.0) * 127.5
+    if not frame.is_rgb:
+        values = values.mean(axis=-1)
+    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return dataclasses.replace(frame, pixels=pixels)
+
+
+def _frame(contents):
+    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
+    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
+    alpha = None
+    if contents.alpha is not None:
+        alpha = image_io.decode_alpha(contents.alpha, header.width, header.height)
+    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
+    return image_io.Picture(
+        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
+        alpha=alpha,
+        icc_profile=metadata.icc_profile,
+        exif=metadata.exif,
+        xmp=metadata.xmp,
+        warnings=warnings,
+    )
+
+
+def _to_numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy):
+    """Sets Keras' global policy for a `with` block, as layers take theirs when they are made."""
+    saved = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(saved)
