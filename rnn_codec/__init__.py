@@ -1,10 +1,10 @@
 """A progressive neural image codec: one network, one file, every rate.
 
-    codec = rnn_codec.Codec.from_preset()
-    data = codec.encode(image)                      # uint8 [H, W, 3] -> bytes of a .rnnc file
-    preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
-    smaller = rnn_codec.truncate(data, iterations=3)
-    rnn_codec.read_info(data)
+codec = rnn_codec.Codec.from_preset()
+data = codec.encode(image)                      # uint8 [H, W, 3] -> bytes of a .rnnc file
+preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
+smaller = rnn_codec.truncate(data, iterations=3)
+rnn_codec.read_info(data)
 """
 
 from rnn_codec.bitstream import read_info, truncate

@@ -12,8 +12,8 @@ class Binarizer(keras.layers.Layer):
     before entropy coding; that quotient is the codec's step in rate.
 
     A 1x1 convolution and tanh give `x` in (-1, 1). In use, the bit is the sign of `x`, and +1 for
-    zero. In training it is either the sign too (`stochastic=False`; it trains much faster here), or,
-    as in the paper, +1 with probability `(1 + x) / 2`; the gradient passes straight through to `x`.
+    zero. In training it is the sign too (`stochastic=False`; it trains much faster here), or, as in
+    the paper, +1 with probability `(1 + x) / 2`; the gradient passes straight through to `x`.
 
     Args:
         filters: int. Bits per position. Defaults to 32.

@@ -1,7 +1,7 @@
 """Convolutional recurrent cells: one time step each, no loop.
 
-`B` is the batch, `H, W` the size of the cell's output (its input is `strides` times larger), `C` its
-filters. A cell is called with its input and the list of its states and returns its output and the
+`B` is the batch, `H, W` the size of the cell's output (its input is `strides` times larger), `C`
+its filters. A cell is called with its input and the list of its states and returns its output and the
 list of new states. The convolution of the input carries the cell's strides; states live at the
 output's resolution. The paper's cells have no biases, so `use_bias` is off unless asked for.
 
@@ -11,8 +11,8 @@ Reference:
 """
 
 import keras
-import numpy as np
 from keras import ops
+import numpy as np
 
 # The paper's alpha_h and alpha_x.
 RESIDUAL_SCALE = 0.1
@@ -146,8 +146,8 @@ class AssociativeLSTMCell(ConvRNNCell):
         c_s' = f c_s + (P_s k_in) (*) (i j)               for each copy s
         h'   = o bound(mean over s of (P_s k_out) (*) c_s')
 
-    `(*)` multiplies complex numbers, `bound(v) = v / max(1, |v|)`, `P_s` permutes the keys, the same
-    way in both halves. Gates are real and shared by the two halves. The states are `[h, c]`, where
+    `(*)` multiplies complex numbers, `bound(v) = v / max(1, |v|)`, `P_s` permutes the keys, equally
+    in both halves. Gates are real and shared by the two halves. The states are `[h, c]`, where
     `c` holds the copies one after the other, `num_copies * C` channels.
 
     Args:

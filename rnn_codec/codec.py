@@ -9,12 +9,12 @@ import contextlib
 import dataclasses
 
 import keras
-import numpy as np
 from keras import ops
+import numpy as np
 
 from rnn_codec import bitstream, compilation, image_io, metrics, planes, presets, progressive
 from rnn_codec.config import STRIDE
-from rnn_codec.errors import BitstreamError, CodecError, ImageError, ModelMismatchError
+from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +194,7 @@ class Codec:
             )
         frame = _frame(contents)
         rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
-        unpacked = planes.unpack(
-            contents.planes[: max(wanted)], (rows, columns, self.config.bits)
-        )
+        unpacked = planes.unpack(contents.planes[: max(wanted)], (rows, columns, self.config.bits))
         signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
         loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):

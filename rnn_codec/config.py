@@ -27,7 +27,7 @@ class CodecConfig:
     width: float = 1.0  # multiplies all the widths of the architecture
     bits: int = 32  # per 16x16 pixels and iteration: 0.125 bit per pixel
     iterations: int = 16  # as trained, and the most that a file holds
-    stochastic_bits: bool = True  # in training only; False: the sign with a straight-through gradient
+    stochastic_bits: bool = True  # while training; False: the sign, with a gradient
     encoder_sees_image: bool = False  # beside the residual
 
     def __post_init__(self):

@@ -1,7 +1,7 @@
 """Photographs to training patches: the same patches for the same seed and step, on every backend.
 
-A batch is a pure function of the seed and the number of the step, so a run that is resumed at step s
-sees exactly what it would have seen. Photographs are decoded once and kept, as far as memory allows.
+A batch is a pure function of the seed and the number of the step, so a run that is resumed at a step
+sees exactly what it would have seen. Photographs are decoded once and kept while memory allows.
 """
 
 import collections
@@ -225,14 +225,13 @@ def hardest_tiles(pixels, tile_size, count):
     lefts = range(0, pixels.shape[1] - tile_size + 1, tile_size)
     corners = [(top, left) for top in tops for left in lefts]
     sizes = [
-        -_png_bytes(pixels[top : top + tile_size, left : left + tile_size])
-        for top, left in corners
+        -_png_bytes(pixels[top : top + tile_size, left : left + tile_size]) for top, left in corners
     ]
     return np.array(corners)[np.argsort(sizes, kind="stable")[:count]]
 
 
 def validation_patches(photos, count, patch_size, seed=0):
-    """Fixed crops of validation photographs, at most one each: uint8 `[<= count, size, size, 3]`."""
+    """Fixed crops of validation photographs, one each: uint8 `[<= count, size, size, 3]`."""
     rng = np.random.default_rng((seed, _VALIDATION_STREAM))
     patches = []
     for item in photos.validation:
@@ -251,7 +250,7 @@ def validation_patches(photos, count, patch_size, seed=0):
 
 
 def _split(items, hashes, validation_percent):
-    """Training and validation items, each in the order of the hashes: any first few are a sample."""
+    """Training and validation items, each by their hashes: the first few are a fair sample."""
     order = sorted(range(len(items)), key=hashes.__getitem__)
     training = [items[i] for i in order if hashes[i] >= validation_percent]
     return training, [items[i] for i in order if hashes[i] < validation_percent]

@@ -1,7 +1,7 @@
 """Losses of the progressive loop, per iteration.
 
-A loss takes the original `[B, 1, H, W, 3]` and the reconstructions `[B, N, H, W, 3]`, both float32 in
-[-1, 1], and returns one figure for each iteration, `[N]`; training minimises their mean.
+A loss takes the original `[B, 1, H, W, 3]` and the reconstructions `[B, N, H, W, 3]`, both float32
+in [-1, 1], and returns one figure for each iteration, `[N]`; training minimises their mean.
 """
 
 from keras import ops

@@ -2,8 +2,8 @@
 
 import math
 
-import numpy as np
 from keras import ops
+import numpy as np
 
 from rnn_codec import similarity
 

@@ -125,12 +125,12 @@ def stacked_synthesis(config):
 
 
 def two_scale_encoder(config):
-    """Feed-forward to 1/4, recurrent at 1/8 and 1/16. `[B, H, W, 3 or 6]` -> `[B, H/16, W/16, 192]`."""
+    """Recurrent at 1/8 and 1/16 only. `[B, H, W, 3 or 6]` -> `[B, H/16, W/16, 192]`."""
     cell = cells.CELLS[config.encoder_cell]
     shape = {"kernel_size": 3, "recurrent_kernel_size": 3, "strides": 2, "use_bias": True}
     layers = [
-        # One strided convolution instead of two small ones: full resolution is where memory traffic,
-        # not arithmetic, takes the time.
+        # One strided convolution instead of two small ones: at full resolution memory traffic, not
+        # arithmetic, takes the time.
         _conv(config.scaled(64), 8, "conv_1", strides=4, activation="relu"),
         _conv(config.scaled(64), 3, "conv_2", activation="relu"),
         cell(config.scaled(96), **shape, name="rnn_1"),

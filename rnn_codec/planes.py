@@ -1,7 +1,7 @@
 """Bit planes to chunk payloads and back: the seam where an entropy coder takes over.
 
-A plane is uint8 zeros and ones, `[height/16, width/16, bits]`. Raw, it is packed eight to a byte, the
-first bit in the highest place, channels running fastest. Knows nothing of pixels or networks.
+A plane is uint8 zeros and ones, `[height/16, width/16, bits]`. Raw, it is packed eight to a byte,
+the first bit in the highest place, channels running fastest. Knows nothing of pixels or networks.
 """
 
 import numpy as np

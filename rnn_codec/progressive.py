@@ -107,7 +107,7 @@ class ProgressiveNetwork(keras.Model):
         """A network whose variables exist, with random weights."""
         # A fixed name: the paths of the variables are keys in weight files.
         network = cls(config, name="codec")
-        network(ops.zeros((1, 2 * STRIDE, 2 * STRIDE, 3)), num_iterations=1)
+        network(keras.Input(batch_shape=(1, 2 * STRIDE, 2 * STRIDE, 3)), num_iterations=1)
         return network
 
     @property
@@ -123,7 +123,7 @@ class ProgressiveNetwork(keras.Model):
         encoder_states = None
         if encoding:
             encoder_states = _initial_states(self.encoder, batch, height, width)
-        # A decoder starts at 1/16 and its cells do not stride: each depth-to-space doubles the size.
+        # A decoder starts at 1/16; its cells do not stride, each depth-to-space doubles the size.
         decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
         reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
         gain = ops.ones((batch, 1, 1, 1), dtype="float32")

@@ -7,11 +7,12 @@ Pictures are `[..., H, W, C]` with values 0 to 1; the two arguments broadcast ag
 that the statistics of one original serve all its reconstructions.
 
 Reference:
-    Wang, Simoncelli and Bovik, 2003, "Multiscale structural similarity for image quality assessment".
+    Wang, Simoncelli and Bovik, 2003, "Multiscale structural similarity for image quality
+    assessment".
 """
 
-import numpy as np
 from keras import ops
+import numpy as np
 
 WINDOW = 11
 SIGMA = 1.5

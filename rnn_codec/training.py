@@ -1,9 +1,9 @@
 """Training of a codec through `Model.fit`: the same on TensorFlow, JAX and torch.
 
 The workflow: `train(config, photos, options, workdir)` builds the network, restores the last
-checkpoint of the work folder if asked to, and fits in epochs of `steps_per_epoch`. After each epoch
-it validates with the averaged weights, writes a checkpoint, and exports the best weights so far as a
-preset to `workdir/preset`, ready for `encode.py --preset`.
+checkpoint of the work folder if asked to, and fits in epochs of `steps_per_epoch`. After each
+epoch it validates with the averaged weights, writes a checkpoint, and exports the best weights so
+far as a preset to `workdir/preset`, ready for `encode.py --preset`.
 """
 
 import dataclasses
@@ -74,9 +74,7 @@ class TrainingModel(keras.Model):
     def call(self, images, training=False):
         return self.network(images, training=training, num_iterations=self.num_iterations)
 
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         original = progressive.normalise(x)[:, None]  # [B, 1, H, W, 3]
         reconstructions = y_pred["reconstructions"]  # [B, N, H, W, 3]
         shown = ops.clip(reconstructions, -1.0, 1.0)
@@ -109,7 +107,7 @@ class PerIteration(keras.metrics.Metric):
 
 
 class PlaneEntropy(keras.metrics.Metric):
-    """Zero-order entropy of each plane, in bits per stored bit: what a trivial coder would leave."""
+    """Zero-order entropy of each plane per stored bit: what a trivial coder would leave."""
 
     def __init__(self, num_iterations, bits, name):
         super().__init__(name=name)
@@ -121,9 +119,7 @@ class PlaneEntropy(keras.metrics.Metric):
         ones = ops.cast(planes > 0, self.dtype)
         self.ones.assign(self.ones + ops.sum(ones, axis=(0, 2, 3)))
         positions = math.prod(planes.shape[2:4])
-        self.count.assign(
-            self.count + positions * ops.cast(ops.shape(planes)[0], self.dtype)
-        )
+        self.count.assign(self.count + positions * ops.cast(ops.shape(planes)[0], self.dtype))
 
     def result(self):
         p = ops.clip(self.ones / ops.maximum(self.count, 1.0), 1e-6, 1.0 - 1e-6)

@@ -8,9 +8,9 @@ import re
 import subprocess
 import sys
 
+from absl.testing import absltest, parameterized
 import google_crc32c
 import hypothesis
-from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
 from rnn_codec import bitstream

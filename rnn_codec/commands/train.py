@@ -1,8 +1,8 @@
 """Trains a codec.
 
-    python train.py --data=photos --workdir=runs/first
-    python train.py --data=photos --workdir=runs/first --resume
-    python encode.py --preset=runs/first/preset --input=photo.png
+python train.py --data=photos --workdir=runs/first
+python train.py --data=photos --workdir=runs/first --resume
+python encode.py --preset=runs/first/preset --input=photo.png
 """
 
 import sys
@@ -70,7 +70,9 @@ flags.register_multi_flags_validator(
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}; give folders with --data, --workdir.")
+        raise app.UsageError(
+            f"Unexpected argument {argv[1]!r}; give folders with --data, --workdir."
+        )
     # Here, not above: --help and flag errors must not wait for Keras.
     from rnn_codec import presets, training
 

@@ -1,0 +1,46 @@
+"""Installs the package rnn-codec and its commands."""
+
+import re
+
+import setuptools
+
+with open("rnn_codec/__init__.py", encoding="utf-8") as file:
+    version = re.search(r'^__version__ = "(.+)"$', file.read(), re.MULTILINE).group(1)
+with open("README.md", encoding="utf-8") as file:
+    readme = file.read()
+
+setuptools.setup(
+    name="rnn-codec",
+    version=version,
+    description="A progressive neural image codec for Keras: one network, one file, every rate",
+    long_description=readme,
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["rnn_codec", "rnn_codec.commands"],
+    package_data={"rnn_codec": ["weights/*/*"]},
+    install_requires=[
+        "absl-py",
+        "constriction>=0.5,<0.6",
+        "google-crc32c",
+        "keras>=3.11",
+        "numpy",
+        "pillow>=11.3",
+        "tensorflow>=2.16",
+        "tqdm",
+    ],
+    extras_require={
+        "train": ["tensorboard>=2.21", "tensorflow-datasets"],
+        "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
+        "jax": ["jax"],
+        "dev": ["hypothesis", "pytest", "ruff"],
+    },
+    entry_points={
+        "console_scripts": [
+            "rnn-codec-encode = rnn_codec.commands.encode:run",
+            "rnn-codec-decode = rnn_codec.commands.decode:run",
+            "rnn-codec-train = rnn_codec.commands.train:run",
+            "rnn-codec-presets = rnn_codec.commands.presets:run",
+        ]
+    },
+)
