@@ -1,8 +1,8 @@
 """Convolutional recurrent cells: one time step each, no loop.
 
 `B` is the batch, `H, W` the size of the cell's output (its input is `strides` times larger), `C`
-its filters. A cell is called with its input and the list of its states and returns its output and the
-list of new states. The convolution of the input carries the cell's strides; states live at the
+its filters. A cell is called with its input and the list of its states and returns its output and
+the list of new states. The convolution of the input carries the cell's strides; states live at the
 output's resolution. The paper's cells have no biases, so `use_bias` is off unless asked for.
 
 Reference:

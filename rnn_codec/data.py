@@ -1,7 +1,7 @@
 """Photographs to training patches: the same patches for the same seed and step, on every backend.
 
-A batch is a pure function of the seed and the number of the step, so a run that is resumed at a step
-sees exactly what it would have seen. Photographs are decoded once and kept while memory allows.
+A batch is a pure function of the seed and the number of the step, so a run that is resumed sees
+exactly what it would have seen. Photographs are decoded once and kept while memory allows.
 """
 
 import collections
