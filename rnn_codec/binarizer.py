@@ -52,7 +52,8 @@ class Binarizer(keras.layers.Layer):
         # Not ops.sign: its zero at zero would be neither bit.
         bits = ops.where(mean >= threshold, 1.0, -1.0)
         bits = ops.cast(bits, mean.dtype)
-        return mean + ops.stop_gradient(bits - mean) if training else bits
+        # The bracket is exactly zero, so that the bits stay exact: `mean + (bits - mean)` rounds.
+        return bits + (mean - ops.stop_gradient(mean)) if training else bits
 
     def get_config(self):
         config = super().get_config()

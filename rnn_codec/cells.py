@@ -179,10 +179,11 @@ class AssociativeLSTMCell(ConvRNNCell):
         half = self.filters // 2
         rows = []
         for copy in range(self.num_copies):
-            # A fixed generator: permutations are part of the model, not of its weights.
+            # Part of the model, not of its weights, so they must never change: NumPy promises that
+            # of a bit generator's raw numbers, not of `Generator.permutation`.
             order = np.arange(half)
             if copy:
-                order = np.random.Generator(np.random.PCG64(copy)).permutation(half)
+                order = np.argsort(np.random.PCG64(copy).random_raw(half))
             rows.append(np.concatenate([order, order + half]))
         return np.stack(rows)
 
@@ -250,8 +251,11 @@ class ConvGRUCell(ConvRNNCell):
     def __init__(self, filters, **kwargs):
         super().__init__(filters, **kwargs)
         self.input_conv = self._input_conv(3 * filters, "input")
-        self.gate_conv = self._recurrent_conv(2 * filters, "gates")
+        self.gate_conv = self._gate_conv()
         self.candidate_conv = self._recurrent_conv(filters, "candidate")
+
+    def _gate_conv(self):
+        return self._recurrent_conv(2 * self.filters, "gates")
 
     def build(self, input_shape):
         self.input_conv.build(input_shape)
@@ -286,8 +290,6 @@ class ResidualConvGRUCell(ConvGRUCell):
 
     def __init__(self, filters, **kwargs):
         super().__init__(filters, **kwargs)
-        # Wh rides along with the gates: one convolution of the state gives z, r and the shortcut.
-        self.gate_conv = self._recurrent_conv(3 * filters, "gates_and_shortcut")
         self.shortcut_conv = keras.layers.Conv2D(
             filters,
             1,
@@ -296,6 +298,10 @@ class ResidualConvGRUCell(ConvGRUCell):
             dtype=self.dtype_policy,
             name="input_shortcut",
         )
+
+    def _gate_conv(self):
+        # Wh rides along with the gates: one convolution of the state gives z, r and the shortcut.
+        return self._recurrent_conv(3 * self.filters, "gates_and_shortcut")
 
     def build(self, input_shape):
         super().build(input_shape)

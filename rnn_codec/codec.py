@@ -15,27 +15,7 @@ import numpy as np
 from rnn_codec import bitstream, compilation, image_io, metrics, planes, presets, progressive
 from rnn_codec.config import STRIDE
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """When the encoder stops. At most one field is given; none: all iterations of the preset."""
-
-    iterations: int | None = None
-    bpp: float | None = None  # of the whole file; the most iterations that do not exceed it
-    bytes: int | None = None  # likewise
-    psnr: float | None = None  # dB; the fewest iterations that reach it
-    msssim: float | None = None  # likewise
-
-    def __post_init__(self):
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        if len(given) > 1:
-            raise CodecError(
-                f"expected one target at most, received {' and '.join(sorted(given))}; drop one"
-            )
-        for name, value in given.items():
-            if not value > 0:
-                raise CodecError(f"expected a target {name} above 0, received {value}")
+from rnn_codec.targets import Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +127,14 @@ class Codec:
         self._check_iterations(target.iterations)
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
+        limit = target.size_limit(picture.width, picture.height)
         packed, data, shown = [], None, None
         for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
             candidate = [*packed, planes.pack(_to_numpy(iteration.bits)[0] > 0)]
             candidate_data = bitstream.write(
                 self._header(picture, len(candidate)), candidate, metadata, alpha
             )
-            if _exceeds(candidate_data, picture, target):
+            if limit is not None and len(candidate_data) > limit:
                 break
             packed, data = candidate, candidate_data
             shown = iteration.reconstruction
@@ -161,7 +142,7 @@ class Codec:
                 break
         if data is None:
             raise CodecError(
-                f"expected a file of at most {_size_limit(picture, target)} bytes, but one "
+                f"expected a file of at most {limit} bytes, but one "
                 f"iteration with what the picture carries takes {len(candidate_data)}; raise the "
                 "target, or drop metadata and alpha"
             )
@@ -229,29 +210,18 @@ class Codec:
     def _is_enough(self, count, reconstruction, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
-        if target.psnr is None and target.msssim is None:
+        if target.target_psnr is None and target.target_msssim is None:
             return False
         pixels = _restore(reconstruction, picture).pixels
-        if target.psnr is not None:
-            return metrics.psnr_db(picture.pixels, pixels) >= target.psnr
+        if target.target_psnr is not None:
+            return metrics.psnr_db(picture.pixels, pixels) >= target.target_psnr
         similarity = metrics.ms_ssim(picture.pixels, pixels)
         if similarity is None:
             raise CodecError(
                 f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
                 f"received {picture.width} x {picture.height}; give another target"
             )
-        return similarity >= target.msssim
-
-
-def _size_limit(picture, target):
-    if target.bpp is not None:
-        return int(target.bpp * picture.width * picture.height / 8)
-    return target.bytes
-
-
-def _exceeds(data, picture, target):
-    limit = _size_limit(picture, target)
-    return limit is not None and len(data) > limit
+        return similarity >= target.target_msssim
 
 
 def _encoded(data, iterations, restored, original, target):
@@ -259,8 +229,8 @@ def _encoded(data, iterations, restored, original, target):
     ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)
     warnings = list(original.warnings)
     for name, wanted, reached in (
-        ("PSNR", target.psnr, psnr_db),
-        ("MS-SSIM", target.msssim, ms_ssim),
+        ("PSNR", target.target_psnr, psnr_db),
+        ("MS-SSIM", target.target_msssim, ms_ssim),
     ):
         if wanted is not None and reached < wanted:
             warnings.append(

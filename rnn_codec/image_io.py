@@ -355,6 +355,16 @@ def to_array(picture) -> np.ndarray:
     return np.concatenate([pixels, picture.alpha[..., None]], axis=2)
 
 
+def without_metadata(picture) -> Picture:
+    """The picture without ICC profile, EXIF and XMP.
+
+    Its pixels are turned upright, as nothing tells viewers to do so any more.
+    """
+    turned = _turn_upright(Image.fromarray(to_array(picture)), picture.exif)
+    bare = picture_from_array(np.asarray(turned))
+    return dataclasses.replace(bare, warnings=picture.warnings)
+
+
 # --- Writing ------------------------------------------------------------------------------------
 
 _ANY = 2**31 - 1
@@ -463,8 +473,7 @@ def _encode(picture, target, name) -> bytes:
     image = Image.fromarray(to_array(picture))
     blocks = _storable(picture, target)
     if "exif" not in blocks:
-        orientation = _exif_directory(picture.exif).get(ExifTags.Base.Orientation)
-        image = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        image = _turn_upright(image, picture.exif)
     file = io.BytesIO()
     try:
         image.save(file, target.name, **target.options, **_metadata_options(blocks, target))
@@ -502,6 +511,12 @@ def _metadata_options(blocks, target) -> dict:
         if "xmp" in blocks:
             options["exif"][_TIFF_XMP] = options.pop("xmp")
     return options
+
+
+def _turn_upright(image, exif) -> Image.Image:
+    """Applies the EXIF orientation to the pixels."""
+    orientation = _exif_directory(exif).get(ExifTags.Base.Orientation)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _exif_directory(exif) -> Image.Exif:

@@ -1,0 +1,152 @@
+"""Restores pictures from .rnnc files, at any number of iterations that they hold.
+
+decode.py --input=photo.rnnc                                all iterations, photo.png
+decode.py --input=photo.rnnc --output=preview.jpg --iterations=2
+decode.py --input=photo.rnnc --all_iterations               photo_01.png, photo_02.png, ...
+decode.py --info photo.rnnc                                 what is in it; loads no network
+"""
+
+import functools
+import os
+import sys
+import time
+
+from absl import app, flags
+
+from rnn_codec import bitstream
+from rnn_codec.commands import files
+from rnn_codec.errors import CodecError
+
+_INPUT = flags.DEFINE_multi_string(
+    "input", [], "File, folder of files, or - for standard input. Names without a flag count too."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File or existing folder, or -. Defaults to the input's name with .png."
+)
+_FORMAT = flags.DEFINE_string(
+    "format", None, "png, jpeg, webp, ... Defaults to the output's extension, or png."
+)
+_ITERATIONS = flags.DEFINE_integer(
+    "iterations", None, "Use only this many. Defaults to all whole ones in the file.", 1
+)
+_ALL = flags.DEFINE_bool("all_iterations", False, "Write a picture for each iteration.")
+_INFO = flags.DEFINE_bool("info", False, "Say what the file holds, and write nothing.")
+_STRICT = flags.DEFINE_bool("strict", False, "Any damage is an error, not a warning.")
+_PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
+_MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels", 89_478_485, "Refuse files that declare more pixels than this.", 1
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files whose names were not given.")
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object per file on standard output.")
+_QUIET = flags.DEFINE_bool("quiet", False, "No summary lines.")
+
+_EXTENSION = ".rnnc"
+
+
+def main(argv):
+    inputs = [*_INPUT.value, *argv[1:]]
+    try:
+        if _ALL.value and _ITERATIONS.value is not None:
+            raise CodecError("expected --iterations or --all_iterations, received both; drop one")
+        if _INFO.value:
+            jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
+            return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
+        jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, _OVERWRITE.value)
+        return files.run_all("decode", jobs, _decode, _JSON.value, _QUIET.value)
+    except CodecError as error:
+        print(f"decode: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("decode: interrupted", file=sys.stderr)
+        return 1
+
+
+def _rename(name):
+    """photo.rnnc -> photo.png, photo.jpg.rnnc -> photo.jpg.png: never the encoder's own input."""
+    return f"{name.removesuffix(_EXTENSION)}.{_FORMAT.value or 'png'}"
+
+
+def _print_info(job, report):
+    info = bitstream.read_info(files.read(job))
+    for warning in info.warnings:
+        report.warning(f"{job.name}: {warning}")
+    sizes = " ".join(str(size) for size in info.bytes_at_iteration)
+    metadata = ", ".join(f"{name} {size} bytes" for name, size in info.metadata.items())
+    lines = [
+        f"{job.name}: {info.width} x {info.height} {info.mode}, {info.file_bytes} bytes, "
+        f"{info.bits_per_pixel:.3f} bpp",
+        f"  iterations: {info.iterations} of {info.iterations_written}, "
+        f"coders: {' '.join(info.coders)}",
+        f"  bytes up to each iteration: {sizes}",
+        f"  model {info.model_id}, format version {info.format_version}",
+    ]
+    if metadata:
+        lines.append(f"  metadata: {metadata}")
+    if info.alpha_bytes is not None:
+        lines.append(f"  alpha: {info.alpha_bytes} bytes")
+    report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
+
+
+@functools.cache
+def _codec():
+    files.load_keras()
+    from rnn_codec import codec
+
+    return codec.Codec.from_preset(_PRESET.value)
+
+
+def _decode(job, report):
+    from rnn_codec import image_io
+
+    start = time.monotonic()
+    image_format = _image_format(job)
+    data = files.read(job)
+    # The container first: a file that is none should not wait for Keras.
+    limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
+    bitstream.read(data, _STRICT.value, limits)
+    wanted = "all" if _ALL.value else None if _ITERATIONS.value is None else [_ITERATIONS.value]
+    outputs, picture = [], None
+    for count, picture in _codec().decode_picture(data, wanted, _STRICT.value, limits):
+        target = _numbered(job.target, count) if _ALL.value else job.target
+        files.write(target, image_io.picture_bytes(picture, image_format))
+        outputs.append({"iterations": count, "output": target})
+    for warning in picture.warnings:
+        report.warning(f"{job.name}: {warning}")
+    lost = image_io.unstored_metadata(picture, image_format)
+    if lost:
+        report.warning(f"{job.name}: {image_format} cannot hold the {', '.join(lost)}; left out")
+    seconds = time.monotonic() - start
+    counts = [output["iterations"] for output in outputs]
+    span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    record = {
+        "input": job.name,
+        "outputs": outputs,
+        "width": picture.width,
+        "height": picture.height,
+        "mode": picture.mode,
+        "input_bytes": len(data),
+        "seconds": seconds,
+        "warnings": list(picture.warnings),
+    }
+    report.result(
+        f"{os.path.basename(job.name)}: {picture.width} x {picture.height} {picture.mode}, "
+        f"iterations {span}, {seconds:.1f} s",
+        record,
+    )
+
+
+def _image_format(job):
+    if _ALL.value and job.target == files.STREAM:
+        raise CodecError("expected a file for --all_iterations, which writes several; not a stream")
+    extension = os.path.splitext(job.target)[1].removeprefix(".")
+    return _FORMAT.value or extension or "png"
+
+
+def _numbered(path, count):
+    stem, extension = os.path.splitext(path)
+    return f"{stem}_{count:02d}{extension}"
+
+
+def run():
+    """The installed command."""
+    app.run(main)

@@ -1,0 +1,217 @@
+"""What encode and decode share: which file goes where, one line per fault, one bad file of many.
+
+Names: `-` is a standard stream. A folder stands for the files in it and below that the command
+reads. Without `--output` a result lies beside its source; with a folder as `--output`, in that
+folder, under the path that the source has below the folder it was found in. Names made up here
+never replace an existing file unless the user says so; a name that the user gave does.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+
+from tqdm import tqdm
+
+from rnn_codec.errors import CodecError
+
+STREAM = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: str  # a path or `STREAM`
+    target: str  # likewise
+
+    @property
+    def name(self):
+        return "standard input" if self.source == STREAM else self.source
+
+
+def plan(inputs, output, extensions, rename, overwrite):
+    """The jobs of a command line.
+
+    Args:
+        inputs: list of paths, folders or `STREAM`.
+        output: path of a file or folder, `STREAM`, or None.
+        extensions: set of lower-case extensions that stand for a folder's files.
+        rename: function from the name of a source to that of its result.
+        overwrite: bool. Whether made-up names may replace files.
+
+    Raises:
+        CodecError: nothing to do, or a result would have no place or replace an input.
+    """
+    found = sources(inputs, extensions)
+    into_folder = output is not None and os.path.isdir(output)
+    single = len(found) == 1 and not os.path.isdir(inputs[0])
+    if output is not None and not into_folder and not single:
+        raise CodecError(
+            f"{output}: expected an existing folder to hold the results of {len(found)} files; "
+            "make it first"
+        )
+    jobs = []
+    for source, relative in found:
+        if output is not None and not into_folder:
+            jobs.append(Job(source, output))
+        elif source == STREAM:
+            jobs.append(Job(source, _stream_target(output)))
+        else:
+            folder = output if into_folder else source.removesuffix(relative)
+            jobs.append(Job(source, os.path.join(folder, rename(relative))))
+            _check_free(jobs[-1].target, overwrite)
+    _check_clashes(jobs)
+    return jobs
+
+
+def sources(inputs, extensions):
+    """Pairs of a source and its path below the folder that was named, for a command line."""
+    if not inputs:
+        raise CodecError("expected at least one --input (a file, a folder, or - for a stream)")
+    return [pair for item in inputs for pair in _expand(item, extensions)]
+
+
+def _expand(item, extensions):
+    """Pairs of a source and its path below the folder that was named."""
+    if item == STREAM or not os.path.isdir(item):
+        return [(item, os.path.basename(item))]
+    pairs = []
+    for parent, folders, names in os.walk(item):
+        folders.sort()
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in extensions:
+                path = os.path.join(parent, name)
+                pairs.append((path, os.path.relpath(path, item)))
+    if not pairs:
+        raise CodecError(
+            f"{item}: expected files with the extensions {', '.join(sorted(extensions))} in this "
+            "folder; there are none"
+        )
+    return pairs
+
+
+def _stream_target(output):
+    if output is not None:
+        raise CodecError(f"{output}: is a folder; name a file for what comes from standard input")
+    return STREAM
+
+
+def _check_free(path, overwrite):
+    if not overwrite and os.path.exists(path):
+        raise CodecError(f"{path}: exists already; add --overwrite, or name the file with --output")
+
+
+def _check_clashes(jobs):
+    targets = {}
+    sources = {os.path.realpath(job.source) for job in jobs if job.source != STREAM}
+    for job in jobs:
+        if job.target == STREAM:
+            continue
+        path = os.path.realpath(job.target)
+        if path in sources:
+            raise CodecError(f"{job.target}: is an input too; name another --output")
+        if path in targets:
+            raise CodecError(
+                f"{job.target}: would hold the results of {targets[path]} and of {job.source}; "
+                "encode them in two calls, into two folders"
+            )
+        targets[path] = job.source
+
+
+def read(job):
+    """Bytes of a job's source."""
+    from rnn_codec import image_io
+
+    if job.source == STREAM:
+        return sys.stdin.buffer.read()
+    return image_io.read_bytes(job.source)
+
+
+def write(path, data):
+    """Writes bytes to a path, whole or not at all, or to standard output."""
+    from rnn_codec import image_io
+
+    if path == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    parent = os.path.dirname(path)
+    if parent and not os.path.isdir(parent) and os.path.isdir(os.path.dirname(parent) or "."):
+        # A subfolder of the output that mirrors one of the input; never a whole new path.
+        os.makedirs(parent, exist_ok=True)
+    image_io.write_atomically(path, data)
+
+
+class Report:
+    """Says what became of each file: on standard output, or on stderr where that carries data."""
+
+    def __init__(self, command, jobs, as_json, quiet):
+        self.command = command
+        self.as_json = as_json
+        self.quiet = quiet
+        self.failed = []
+        self._data_on_stdout = any(job.target == STREAM for job in jobs)
+        if as_json and self._data_on_stdout:
+            raise CodecError("expected --json or --output=-, not both: each needs standard output")
+
+    def result(self, line, record):
+        if self.as_json:
+            tqdm.write(json.dumps(record), file=sys.stdout)
+        elif not self.quiet:
+            tqdm.write(line, file=sys.stderr if self._data_on_stdout else sys.stdout)
+
+    def warning(self, text):
+        tqdm.write(f"{self.command}: warning: {text}", file=sys.stderr)
+
+    def failure(self, job, error):
+        self.failed.append(job.name)
+        text = str(error)
+        # Faults of files and pictures start with the name; those of bytes do not know it.
+        line = text if text.startswith(job.name) else f"{job.name}: {text}"
+        tqdm.write(f"{self.command}: {line}", file=sys.stderr)
+        if self.as_json:
+            tqdm.write(json.dumps({"input": job.name, "error": text}), file=sys.stdout)
+
+    def exit_code(self, count):
+        if self.failed and count > 1:
+            names = ", ".join(self.failed)
+            print(
+                f"{self.command}: {len(self.failed)} of {count} files failed: {names}",
+                file=sys.stderr,
+            )
+        return 1 if self.failed else 0
+
+
+def run_all(command, jobs, work, as_json, quiet):
+    """Calls `work(job, report)` for each job, goes on after a bad file, returns the exit code."""
+    report = Report(command, jobs, as_json, quiet)
+    # disable=None: a bar only where a person watches.
+    bar = tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True, dynamic_ncols=True)
+    for job in bar:
+        try:
+            work(job, report)
+        except CodecError as error:
+            report.failure(job, error)
+        except MemoryError:
+            report.failure(job, "expected a picture that fits in memory; this one does not")
+    return report.exit_code(len(jobs))
+
+
+def load_keras():
+    """Imports Keras and its backend without the backend's start-up chatter on stderr.
+
+    TensorFlow 2.21 writes some of it before it has read TF_CPP_MIN_LOG_LEVEL, straight to the file
+    descriptor, so that is where it is stopped. Exceptions are not affected.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
