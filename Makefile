@@ -7,7 +7,7 @@
 # Stamps: an environment is made anew when what it installs changes.
 
 PYTHON ?= python3
-PHOTOS ?= docs/photos
+PHOTOS ?=
 VENV := .venv
 JAX_VENV := .venv-jax
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/python benchmarks/demo.py --photos=$(PHOTOS) --output=demo_output
+	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
 
 test: $(VENV)/installed $(JAX_VENV)/installed
 	$(BIN)/python -m pytest -q
@@ -27,7 +27,7 @@ lint: $(VENV)/installed
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e ".[train,dev]"
+	$(BIN)/pip install --quiet -e ".[train,eval,dev]"
 	touch $@
 
 # Keras on JAX alone: that the codec runs without TensorFlow is tested where there is none.

@@ -1,0 +1,93 @@
+"""Compresses photographs with the shipped network, restores them, prints and draws the result.
+
+    python examples/demo.py                        four photographs that scikit-image brings
+    python examples/demo.py --photos=FOLDER
+
+Writes the .rnnc files, the restored pictures and contact_sheet.png to --output. No photograph of
+scikit-image was trained on; they are in the public domain or CC0 (see its data/README.txt).
+"""
+
+import os
+
+from absl import app, flags
+from PIL import Image, ImageDraw
+
+import rnn_codec
+from rnn_codec import image_io, metrics
+from rnn_codec.codec import Codec
+from rnn_codec.commands import files
+
+_PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, instead of the built-in four.")
+_OUTPUT = flags.DEFINE_string("output", "demo_output", "Folder to write to; made if missing.")
+_PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
+
+_BUILT_IN = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+_TILE = 300  # width of a picture on the contact sheet, in pixels
+_LABEL = 30  # height of the text below each
+
+
+def main(argv):
+    del argv
+    files.load_keras()
+    os.makedirs(_OUTPUT.value, exist_ok=True)
+    codec = Codec.from_preset(_PRESET.value)
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= codec.config.iterations]
+    rows = []
+    for path in _photos():
+        picture = image_io.read_picture(path)
+        name = os.path.basename(path)
+        encoded = codec.encode_picture(picture)
+        file_path = os.path.join(_OUTPUT.value, f"{name}.rnnc")
+        image_io.write_atomically(file_path, encoded.data)
+        print(f"\n{name}: {picture.width} x {picture.height}, {os.path.getsize(path)} bytes")
+        print(f"  -> {file_path}, {len(encoded.data)} bytes")
+        print(f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-SSIM':>8}")
+        row = [(picture, "original")]
+        # Restored from the file on disk: each count from its beginning alone.
+        data = image_io.read_bytes(file_path)
+        for count in counts:
+            row.append(_restore(codec, rnn_codec.truncate(data, count), count, picture, name))
+        rows.append(row)
+    sheet = os.path.join(_OUTPUT.value, "contact_sheet.png")
+    _draw(rows).save(sheet)
+    print(f"\n{sheet}: each photograph and its restorations")
+
+
+def _photos():
+    if _PHOTOS.value:
+        return [path for path, _ in files.sources([_PHOTOS.value], image_io.IMAGE_EXTENSIONS)]
+    import skimage
+
+    return [os.path.join(skimage.data_dir, name) for name in _BUILT_IN]
+
+
+def _restore(codec, data, count, original, name):
+    """Decodes, writes and prints one restoration; returns it with its label."""
+    ((_, restored),) = codec.decode_picture(data)
+    image_io.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))
+    bpp = 8 * len(data) / (original.width * original.height)
+    psnr_db = metrics.psnr_db(original.pixels, restored.pixels)
+    ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)
+    similarity = "-" if ms_ssim is None else f"{ms_ssim:.4f}"
+    print(f"  {count:>10} {len(data):>8} {bpp:>6.3f} {psnr_db:>9.2f} {similarity:>8}")
+    return restored, f"{count}: {len(data)} bytes, {bpp:.3f} bpp"
+
+
+def _draw(rows):
+    """The contact sheet: a row for each photograph."""
+    heights = [round(row[0][0].height * _TILE / row[0][0].width) + _LABEL for row in rows]
+    sheet = Image.new("RGB", (_TILE * max(map(len, rows)), sum(heights)), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for row, height in zip(rows, heights):
+        for column, (picture, label) in enumerate(row):
+            tile = Image.fromarray(picture.pixels).convert("RGB")
+            tile = tile.resize((_TILE - 4, height - _LABEL), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (column * _TILE, top))
+            draw.text((column * _TILE + 4, top + height - _LABEL + 8), label, fill="black")
+        top += height
+    return sheet
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,74 @@
+"""What a network costs: parameters, and multiply-accumulates per pixel and iteration."""
+
+import dataclasses
+import math
+
+import keras
+
+from rnn_codec import cells, networks, progressive
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """Of one network. MACs are of convolutions, per pixel of the padded picture."""
+
+    parameters: int
+    encoder_macs: float  # per iteration, binarizer included
+    decoder_macs: float  # per iteration
+    synthesis_macs: float  # per picture that is wanted; per iteration where they accumulate
+    skips_synthesis: bool  # whether a decoder may leave out pictures that are not wanted
+
+    def encode_macs(self, iterations):
+        """Per pixel. The encoder decodes, too, to see what is left."""
+        each = self.encoder_macs + self.decoder_macs + self.synthesis_macs
+        return iterations * each
+
+    def decode_macs(self, iterations):
+        """Per pixel, for the last picture only."""
+        pictures = 1 if self.skips_synthesis else iterations
+        return iterations * self.decoder_macs + pictures * self.synthesis_macs
+
+
+def measure(config):
+    """The `Complexity` of a configuration's network; makes it, with random weights."""
+    network = progressive.ProgressiveNetwork.create(config)
+    encoder, scale = _stack_macs(network.encoder.stack, 1.0)
+    binarizer = _kernel_macs(network.binarizer.conv) / scale**2
+    decoder, scale = _stack_macs(network.decoder.stack, scale)
+    synthesis, _ = _stack_macs(network.synthesis.layers, scale)
+    if network.gain is not None:
+        synthesis += _stack_macs(network.gain.layers, 1.0)[0]
+    return Complexity(
+        parameters=network.count_params(),
+        encoder_macs=encoder + binarizer,
+        decoder_macs=decoder,
+        synthesis_macs=synthesis,
+        skips_synthesis=not network.accumulates,
+    )
+
+
+def _stack_macs(layers, scale):
+    """MACs per pixel of layers in a row, and the stride after them; `scale` is that before."""
+    total = 0.0
+    for layer in layers:
+        if isinstance(layer, networks.DepthToSpace):
+            scale /= 2
+        elif isinstance(layer, keras.layers.Conv2D):
+            scale *= layer.strides[0]
+            total += _kernel_macs(layer) / scale**2
+        elif isinstance(layer, (cells.ConvRNNCell, networks.ResidualBlock)):
+            # All their convolutions give outputs of the layer's own size.
+            scale *= getattr(layer, "strides", 1)
+            total += (
+                sum(
+                    _kernel_macs(conv)
+                    for conv in layer._flatten_layers()
+                    if isinstance(conv, keras.layers.Conv2D)
+                )
+                / scale**2
+            )
+    return total, scale
+
+
+def _kernel_macs(conv):
+    return math.prod(conv.kernel.shape)
