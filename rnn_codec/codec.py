@@ -111,6 +111,44 @@ class Codec:
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
         return image_io.to_array(picture)
 
+    def encode_file(self, source, destination, target=Target()):
+        """Compresses the picture of one file into another, with its metadata.
+
+        Args:
+            source: path of a picture, or its bytes.
+            destination: path of the `.rnnc` file, written whole or not at all.
+            target: `Target`.
+
+        Returns:
+            `Encoded`.
+
+        Raises:
+            CodecError: a file cannot be read or written, or the target cannot be met.
+        """
+        encoded = self.encode_picture(image_io.read_picture(source), target)
+        image_io.write_atomically(destination, encoded.data)
+        return encoded
+
+    def decode_file(self, source, destination, iterations=None, strict=False):
+        """Restores the picture of a `.rnnc` file into a file in the format of its extension.
+
+        Args:
+            source: path of a `.rnnc` file.
+            destination: path of the picture, written whole or not at all.
+            iterations, strict: as for `decode`.
+
+        Returns:
+            `image_io.Picture`, as written.
+
+        Raises:
+            CodecError: as for `decode`, or a file cannot be read or written.
+        """
+        counts = None if iterations is None else [iterations]
+        data = image_io.read_bytes(source)
+        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
+        image_io.write_picture(picture, destination)
+        return picture
+
     def encode_picture(self, picture, target=Target()):
         """Compresses a picture with its metadata.
 
