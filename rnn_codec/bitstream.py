@@ -199,8 +199,8 @@ def truncate(data, iterations):
     reader = _read_chunks(data, strict=False, limits=_NO_LIMITS)
     if not 1 <= iterations <= len(reader.planes):
         raise BitstreamError(
-            f"The file holds {len(reader.planes)} whole iterations, {iterations} were asked for; "
-            f"ask for 1 to {len(reader.planes)}."
+            f"expected 1 to {len(reader.planes)} iterations, which is what the file holds, received "
+            f"{iterations}"
         )
     end = reader.plane_ends[iterations - 1]
     parts = [_write_header(dataclasses.replace(reader.header, iterations=iterations))]
@@ -271,17 +271,17 @@ def _read_header(view):
         _check_version(view)
         fields, position = _read_header_fields(view)
     except _Damage as damage:
-        raise BitstreamError(f"{damage}. Fetch the file again.") from None
+        raise BitstreamError(f"{damage}; fetch the file again") from None
     colour, iterations, width, height, model_id = fields
     if colour & ~(_COLOUR_RGB | _COLOUR_ALPHA):
         raise BitstreamError(
-            f"The header's colour byte 0x{colour:02x} has bits that this reader does not know. "
-            "Decode the file with a newer rnn_codec."
+            f"the header's colour byte 0x{colour:02x} has bits that this reader does not know; "
+            "decode the file with a newer rnn_codec"
         )
     if not (width and height and iterations):
         raise BitstreamError(
-            f"The header declares {width} x {height} pixels and {iterations} iterations; "
-            "each must be at least 1. Write the file anew."
+            f"expected at least 1 of each, received a header of {width} x {height} pixels and "
+            f"{iterations} iterations; write the file anew"
         )
     is_rgb, has_alpha = bool(colour & _COLOUR_RGB), bool(colour & _COLOUR_ALPHA)
     return Header(width, height, is_rgb, has_alpha, iterations, model_id), position
@@ -295,7 +295,7 @@ def _read_header_fields(view):
     height, position = _read_number(view, position, "the height")
     model_id = bytes(_take(view, position, _MODEL_ID_BYTES, "the model identity"))
     position += _MODEL_ID_BYTES
-    _check_crc(view, position, google_crc32c.value(bytes(view[:position])), "The header")
+    _check_crc(view, position, google_crc32c.value(bytes(view[:position])), "the header")
     return (colour, iterations, width, height, model_id), position + _CRC_BYTES
 
 
@@ -304,20 +304,20 @@ def _check_signature(view):
     if start == SIGNATURE:
         return
     if not start:
-        raise BitstreamError("The file is empty (0 bytes); expected an .rnnc file.")
+        raise BitstreamError("expected an .rnnc file, received an empty one; check its source")
     if SIGNATURE.startswith(start):
         raise BitstreamError(
-            f"The file ends at byte {len(view)}, inside the signature of an .rnnc file. "
-            "Fetch it again."
+            f"the file ends at byte {len(view)}, inside the signature of an .rnnc file; "
+            "fetch it again"
         )
     if start.startswith(SIGNATURE[:4]):
         raise BitstreamError(
-            f"The signature of the .rnnc file was changed to {start.hex(' ')}, expected "
-            f"{SIGNATURE.hex(' ')}. A transfer as text does this: fetch it again as binary data."
+            f"the signature of the .rnnc file was changed to {start.hex(' ')}, expected "
+            f"{SIGNATURE.hex(' ')}; a transfer as text does this: fetch it again as binary data"
         )
     raise BitstreamError(
-        f"Not an .rnnc file: it starts with {start.hex(' ')}, expected {SIGNATURE.hex(' ')}. "
-        "Name a file that encode wrote."
+        f"expected an .rnnc file, which starts with {SIGNATURE.hex(' ')}, received one that starts "
+        f"with {start.hex(' ')}; name a file that encode wrote"
     )
 
 
@@ -326,8 +326,8 @@ def _check_version(view):
     (version,) = _take(view, len(SIGNATURE), 1, "the format version")
     if version != FORMAT_VERSION:
         raise BitstreamError(
-            f"The file has format version {version}, this reader knows version {FORMAT_VERSION}. "
-            "Decode it with a newer rnn_codec; if the file is damaged, fetch it again."
+            f"expected format version {FORMAT_VERSION}, received {version}; decode the file with a "
+            "newer rnn_codec or, if it is damaged, fetch it again"
         )
 
 
@@ -335,8 +335,8 @@ def _check_pixels(header, limits):
     pixels = header.width * header.height
     if pixels > limits.max_pixels:
         raise BitstreamError(
-            f"The file declares {header.width} x {header.height} = {pixels} pixels, the limit is "
-            f"{limits.max_pixels}. If you trust it, raise the limit with --max_pixels={pixels}."
+            f"expected at most {limits.max_pixels:,} pixels, received a file that declares "
+            f"{header.width} x {header.height} = {pixels:,}; raise --max_pixels if it can be trusted"
         )
 
 
@@ -376,7 +376,7 @@ def _read_span(view, start):
     """Finds the chunk at `start`; it lies within the data, but its CRC was not looked at."""
     kind = chr(view[start])
     if not (kind.isascii() and kind.isalpha()):
-        raise _Damage(f"Byte {start} is 0x{view[start]:02x} where the type of a chunk was expected")
+        raise _Damage(f"byte {start} is 0x{view[start]:02x} where the type of a chunk was expected")
     what = f"chunk '{kind}' at byte {start}"
     length, body_start = _read_number(view, start + 1, f"the length of {what}")
     _take(view, body_start, length + _CRC_BYTES, what)
@@ -387,7 +387,7 @@ def _read_body(view, span):
     body = bytes(view[span.body_start : span.body_end])
     type_and_length = bytes(view[span.start : span.body_start])
     computed = google_crc32c.extend(google_crc32c.value(type_and_length), body)
-    _check_crc(view, span.body_end, computed, f"The {span}")
+    _check_crc(view, span.body_end, computed, f"the {span}")
     return body
 
 
@@ -400,7 +400,7 @@ def _spans(view, position, max_chunks):
         yield span
         position = span.end
     if position < len(view):
-        raise _Damage(f"The file has more than {max_chunks} chunks, those from byte {position} on")
+        raise _Damage(f"the file has more than {max_chunks} chunks, those from byte {position} on")
 
 
 def _read_chunks(data, strict, limits):
@@ -443,14 +443,14 @@ class _Reader:
         length = span.body_end - span.body_start
         limit = self._max_bytes.get(span.kind, length)
         if length > limit:
-            self._warn(f"The {span} has {length} bytes, the limit is {limit}; it is dropped.")
+            self._warn(f"the {span} has {length} bytes, the limit is {limit}; it is dropped")
             return
         try:
             body = _read_body(self.view, span)
         except _Damage as damage:
             if span.is_required and span.kind != _ALPHA:
                 raise
-            self._warn(f"{damage}; it is dropped.")
+            self._warn(f"{damage}; it is dropped")
             return
         if self._use(span, body):
             self.kept.append(span)
@@ -465,23 +465,23 @@ class _Reader:
             return self._use_metadata(span, body)
         if span.is_required:
             raise BitstreamError(
-                f"The file needs the {span}, which this reader cannot use. "
-                "Decode it with a newer rnn_codec."
+                f"the file needs the {span}, which this reader cannot use; "
+                "decode it with a newer rnn_codec"
             )
         return True
 
     def _use_plane(self, span, body):
         if len(body) < 2:
-            raise _Damage(f"The {span} is too short: {len(body)} of at least 2 bytes")
+            raise _Damage(f"the {span} is too short: {len(body)} of at least 2 bytes")
         index, coder = body[:2]
         if index >= self.header.iterations:
             raise _Damage(
-                f"The {span} is for iteration {index + 1}, but the header declares "
+                f"the {span} is for iteration {index + 1}, but the header declares "
                 f"{self.header.iterations}"
             )
         if index != len(self.planes):
             raise _Damage(
-                f"The {span} is for iteration {index + 1} where {len(self.planes) + 1} was expected"
+                f"the {span} is for iteration {index + 1} where {len(self.planes) + 1} was expected"
             )
         self.planes.append(Plane(coder, body[2:]))
         self.plane_ends.append(span.end)
@@ -489,9 +489,9 @@ class _Reader:
 
     def _use_alpha(self, span, body):
         if not self.header.has_alpha:
-            self._warn(f"The {span} is dropped: the header declares no alpha.")
+            self._warn(f"the {span} is dropped: the header declares no alpha")
         elif self.alpha is not None:
-            self._warn(f"The {span} is dropped: the first one holds.")
+            self._warn(f"the {span} is dropped: the first one holds")
         else:
             self.alpha = body
             return True
@@ -500,7 +500,7 @@ class _Reader:
     def _use_metadata(self, span, body):
         name = _METADATA[span.kind]
         if name in self.metadata:
-            self._warn(f"The {span} is dropped: the first one holds.")
+            self._warn(f"the {span} is dropped: the first one holds")
             return False
         self.metadata[name] = body
         return True
@@ -508,28 +508,28 @@ class _Reader:
     def check_end(self):
         if len(self.planes) < self.header.iterations:
             raise _Damage(
-                f"The file ends at byte {len(self.view)} where the chunk of iteration "
+                f"the file ends at byte {len(self.view)} where the chunk of iteration "
                 f"{len(self.planes) + 1} was expected"
             )
 
     def stop(self, damage):
         """Takes note of why nothing after `damage` is read."""
         if not self.planes:
-            raise BitstreamError(f"{damage}; no whole iteration remains. Fetch the file again.")
+            raise BitstreamError(f"{damage}; no whole iteration remains: fetch the file again")
         if len(self.planes) == self.header.iterations:
-            self._warn(f"{damage}; nothing is read from there on, but no iteration is missing.")
+            self._warn(f"{damage}; nothing is read from there on, but no iteration is missing")
         else:
             self._warn(
-                f"{damage}; intact: {len(self.planes)} of {self.header.iterations} iterations."
+                f"{damage}; intact: {len(self.planes)} of {self.header.iterations} iterations"
             )
 
     def check_alpha(self):
         if self.header.has_alpha and self.alpha is None:
-            self._warn("The header declares alpha, but no intact alpha chunk was found.")
+            self._warn("the header declares alpha, but no intact alpha chunk was found")
 
     def _warn(self, message):
         if self._strict:
-            raise BitstreamError(f"{message} Read without strict to use what is intact.")
+            raise BitstreamError(f"{message}; read without strict to use what is intact")
         self.warnings.append(message)
 
 
@@ -557,7 +557,7 @@ def _read_number(view, start, what):
     is_longer_than_needed = byte == 0 and position > start
     if byte >= 0x80 or value > _MAX_NUMBER or is_longer_than_needed:
         raise _Damage(
-            f"Bytes {start} to {position}, {what}, are {view[start : position + 1].hex(' ')}, "
+            f"bytes {start} to {position}, {what}, are {view[start : position + 1].hex(' ')}, "
             f"which is no number up to {_MAX_NUMBER} in its shortest form"
         )
     return value, position + 1
@@ -567,7 +567,7 @@ def _take(view, start, count, what):
     """Returns `count` bytes, without a copy."""
     end = start + count
     if end > len(view):
-        raise _Damage(f"The file ends at byte {len(view)}, but {what} runs to byte {end}")
+        raise _Damage(f"the file ends at byte {len(view)}, but {what} runs to byte {end}")
     return view[start:end]
 
 

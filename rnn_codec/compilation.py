@@ -22,12 +22,34 @@ def compile_for_inference(function, network):
     """`function` of tensors, compiled; the variables of `network` are its inputs, not constants."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, reduce_retracing=True, autograph=False)
+        return _compile_tensorflow(function)
     if backend == "jax":
         return _compile_jax(function, network)
     return function
+
+
+def _compile_tensorflow(function):
+    """One graph for pictures of any size: no retracing, and no other rounding for another size.
+
+    Its signature comes from the first call: all but the last axis of each tensor is left open.
+    """
+    import tensorflow as tf
+
+    compiled = None
+
+    def call(*arguments):
+        nonlocal compiled
+        arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+        if compiled is None:
+            signature = tf.nest.map_structure(_open_spec, arguments)
+            compiled = tf.function(function, input_signature=signature, autograph=False)
+        return compiled(*arguments)
+
+    def _open_spec(tensor):
+        shape = [None] * (tensor.shape.rank - 1) + tensor.shape[-1:]
+        return tf.TensorSpec(shape, tensor.dtype)
+
+    return call
 
 
 def _compile_jax(function, network):

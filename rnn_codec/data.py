@@ -1,19 +1,23 @@
 """Photographs to training patches: the same patches for the same seed and step, on every backend.
 
 A batch is a pure function of the seed and the number of the step, so a run that is resumed sees
-exactly what it would have seen. Photographs are decoded once and kept while memory allows.
+exactly what it would have seen. Photographs are decoded when drawn and kept while memory allows;
+one that cannot be decoded is told once and another drawn in its place.
 """
 
 import collections
+import concurrent.futures
 import hashlib
 import io
 import logging
 import os
 import threading
+import warnings
 
 import keras
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from rnn_codec import image_io
 from rnn_codec.errors import CodecError
@@ -21,65 +25,94 @@ from rnn_codec.errors import CodecError
 # Salts the random streams, so that training and validation never share one.
 _TRAINING_STREAM, _VALIDATION_STREAM = 0, 1
 
+# So many photographs in a row that cannot be read are no accident: a disk is gone, say.
+_MOST_FAILURES = 100
 
-class PhotoFolder:
-    """The photographs below a folder, split by the hash of each file.
+
+class PhotoFiles:
+    """Encoded photographs, split by the hash of each file's bytes.
+
+    Renaming or moving a file leaves it on its side of the split, and copies of it join it there.
 
     Args:
-        folder: path, searched with its subfolders.
+        sources: list of paths, or of the bytes of files.
+        name: str. What the sources are, in messages.
         validation_percent: int. How much of the hash space is set aside for validation.
         minimum_side: int. Smaller photographs are left out, with their count in the log.
         cache_bytes: int. Decoded photographs kept in memory.
 
     Raises:
-        CodecError: there is no such folder, or no photograph in it is large enough.
+        CodecError: no photograph is large enough.
     """
 
-    def __init__(self, folder, validation_percent=5, minimum_side=64, cache_bytes=4 << 30):
-        if not os.path.isdir(folder):
-            raise CodecError(f"{folder}: expected a folder of photographs; there is none")
+    def __init__(self, sources, name, validation_percent=5, minimum_side=64, cache_bytes=4 << 30):
         self._cache = PhotoCache(cache_bytes)
-        usable, small, unreadable = [], 0, 0
-        for path in _image_paths(folder):
+        usable, hashes, unfit, unreadable = [], [], 0, 0
+        for source in tqdm(sources, "reading photographs", disable=None, delay=3, leave=False):
             try:
-                with Image.open(path) as picture:
-                    large_enough = min(picture.size) >= minimum_side
-            except OSError:
+                (width, height), percent = _examine(source)
+            except Exception:  # noqa: BLE001 (Pillow's plugins raise of any kind)
                 unreadable += 1
                 continue
-            if not large_enough:
-                small += 1
+            pixels = width * height
+            if min(width, height) < minimum_side or pixels > image_io.DEFAULT_MAX_PIXELS:
+                unfit += 1
                 continue
-            usable.append(path)
-        hashes = [_hash_percent(path) for path in usable]
+            usable.append(source)
+            hashes.append(percent)
         self.training, self.validation = _split(usable, hashes, validation_percent)
-        if small or unreadable:
+        if unfit or unreadable:
             logging.warning(
-                "%s: left out %d pictures below %d pixels a side and %d unreadable ones",
-                folder, small, minimum_side, unreadable,
+                "%s: left out %d pictures below %d pixels a side or above %d million in all, and "
+                "%d unreadable ones",
+                name, unfit, minimum_side, image_io.DEFAULT_MAX_PIXELS // 10**6, unreadable,
             )  # fmt: skip
         if not self.training:
             raise CodecError(
-                f"{folder}: expected photographs of at least {minimum_side} pixels a side "
-                f"({', '.join(sorted(image_io.IMAGE_EXTENSIONS))}); found none to train on"
+                f"{name}: expected photographs of at least {minimum_side} pixels a side; of the "
+                f"{len(sources)} pictures found, {unreadable} are unreadable, {unfit} of another "
+                f"size and {len(self.validation)} set aside for validation: none to train on"
             )
 
-    def load(self, path):
-        """Pixels of one photograph: uint8 `[H, W, 3]`."""
-        return self._cache.get(path, _load_rgb)
+    def load(self, source):
+        """Pixels of one photograph: uint8 `[H, W, 3]`.
+
+        Raises:
+            CodecError: the file is gone, or damaged beyond its header.
+        """
+        return self._cache.get(source, _load_rgb)
+
+
+class PhotoFolder(PhotoFiles):
+    """The photographs below a folder; the arguments are those of `PhotoFiles`.
+
+    Raises:
+        CodecError: there is no such folder, or no photograph in it is large enough.
+    """
+
+    def __init__(self, folder, **kwargs):
+        if not os.path.isdir(folder):
+            raise CodecError(f"{folder}: expected a folder of photographs; there is none")
+        paths = _image_paths(folder)
+        if not paths:
+            raise CodecError(
+                f"{folder}: expected photographs ({', '.join(sorted(image_io.IMAGE_EXTENSIONS))}) "
+                "in it or below; found none"
+            )
+        super().__init__(paths, folder, **kwargs)
 
 
 class PhotoArrays:
-    """Photographs already in memory: the same interface as `PhotoFolder`.
+    """Photographs already in memory: the same interface as `PhotoFiles`.
 
     Args:
-        arrays: list of uint8 `[H, W, 3]`.
+        arrays: list of uint8 `[H, W, 3]`, or grey, `[H, W]` or `[H, W, 1]`.
         validation_percent: int.
         minimum_side: int.
     """
 
     def __init__(self, arrays, validation_percent=5, minimum_side=64):
-        usable = [array for array in arrays if min(array.shape[:2]) >= minimum_side]
+        usable = [_rgb(array) for array in arrays if min(array.shape[:2]) >= minimum_side]
         hashes = [_percent_of(hashlib.sha256(np.ascontiguousarray(array))) for array in usable]
         self.training, self.validation = _split(usable, hashes, validation_percent)
         if not self.training:
@@ -93,7 +126,9 @@ class PhotoArrays:
 
 
 def load_tfds(name, split="train", data_dir=None, **kwargs):
-    """`PhotoArrays` of a TensorFlow Datasets data set that has an "image" feature.
+    """`PhotoFiles` of a TensorFlow Datasets data set that has an "image" feature.
+
+    The pictures stay encoded in memory, as the data set stores them.
 
     Raises:
         CodecError: the package, the data set or the feature is missing.
@@ -105,13 +140,16 @@ def load_tfds(name, split="train", data_dir=None, **kwargs):
             "tensorflow-datasets is missing; install it with: pip install 'rnn-codec[train]'"
         ) from error
     try:
-        examples = tfds.load(name, split=split, data_dir=data_dir)
-        arrays = [example["image"] for example in tfds.as_numpy(examples)]
-    except (KeyError, ValueError, OSError, tfds.core.registered.DatasetNotFoundError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise CodecError(f"TFDS data set {name!r} cannot be used: {first_line}") from error
-    arrays = [np.repeat(a, 3, axis=-1) if a.shape[-1] == 1 else a[..., :3] for a in arrays]
-    return PhotoArrays(arrays, **kwargs)
+        examples = tfds.load(
+            name, split=split, data_dir=data_dir, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        files = [example["image"] for example in tfds.as_numpy(examples)]
+    except Exception as error:  # noqa: BLE001 (TFDS, and what it downloads with, raise of any kind)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CodecError(
+            f"TFDS data set {name!r}: expected one with a feature 'image'; {reason}"
+        ) from error
+    return PhotoFiles(files, f"TFDS data set {name!r}", **kwargs)
 
 
 class PhotoCache:
@@ -146,14 +184,24 @@ class PatchBatches(keras.utils.PyDataset):
     from a crop up to `maximum_downscale` times larger and reduced, which sharpens soft sources and
     varies the scale.
 
+    Batches are prepared ahead in threads of this class, not by Keras's workers: those drop the
+    batches that `fit` draws to learn their shape, and break under `tf.distribute`, which reads
+    ahead across the end of an epoch.
+
     Args:
-        photos: `PhotoFolder` or `PhotoArrays`.
+        photos: `PhotoFiles` or `PhotoArrays`.
         batch_size, patch_size: int.
         seed: int.
         first_step: int. Where a resumed run goes on.
         maximum_downscale: float. 1 for none.
         hard_tiles: int or None. If given, patches are taken only from this many tiles of each
             photograph, those that PNG compresses worst (the paper takes 100 of 32x32), unreduced.
+        threads: int. That prepare batches ahead; 0 for none.
+        batches_ahead: int. How many are prepared.
+
+    Attributes:
+        error: the `CodecError` that ended the sequence, or None. TensorFlow wraps what an input
+            pipeline raises in a traceback of its own; here is the original.
 
     Item:
         uint8 `[batch_size, patch_size, patch_size, 3]`, in a tuple of one.
@@ -168,9 +216,10 @@ class PatchBatches(keras.utils.PyDataset):
         first_step=0,
         maximum_downscale=2.0,
         hard_tiles=None,
-        **kwargs,
+        threads=0,
+        batches_ahead=8,
     ):
-        super().__init__(**kwargs)
+        super().__init__()
         self.photos = photos
         self.batch_size = batch_size
         self.patch_size = patch_size
@@ -178,29 +227,61 @@ class PatchBatches(keras.utils.PyDataset):
         self.first_step = first_step
         self.maximum_downscale = maximum_downscale
         self.hard_tiles = hard_tiles
+        self.error = None
         self._tiles = PhotoCache(256 << 20)
+        self._told = set()
+        self._batches_ahead = batches_ahead
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads) if threads else None
+        self._begun = {}  # index -> future batch
 
     @property
     def num_batches(self):
         return None
 
     def __getitem__(self, index):
-        step = self.first_step + index
-        rng = np.random.default_rng((self.seed, _TRAINING_STREAM, step))
-        return (np.stack([self._patch(rng) for _ in range(self.batch_size)]),)
+        try:
+            return (self._batch(index) if self._pool is None else self._prepared(index),)
+        except CodecError as error:
+            self.error = error
+            raise
+
+    def _prepared(self, index):
+        for ahead in range(index, index + self._batches_ahead + 1):
+            if ahead not in self._begun:
+                self._begun[ahead] = self._pool.submit(self._batch, ahead)
+        return self._begun.pop(index).result()
+
+    def _batch(self, index):
+        rng = np.random.default_rng((self.seed, _TRAINING_STREAM, self.first_step + index))
+        return np.stack([self._patch(rng) for _ in range(self.batch_size)])
 
     def _patch(self, rng):
-        number = int(rng.integers(len(self.photos.training)))
-        pixels = self.photos.load(self.photos.training[number])
-        if self.hard_tiles:
-            tiles = self._tiles.get(
-                number, lambda _: hardest_tiles(pixels, self.patch_size, self.hard_tiles)
-            )
+        number, pixels = self._photograph(rng)
+        tiles = self._hard_tiles_of(number, pixels) if self.hard_tiles else ()
+        if len(tiles):
             top, left = tiles[rng.integers(len(tiles))]
             patch = pixels[top : top + self.patch_size, left : left + self.patch_size]
         else:
             patch = self._random_crop(pixels, rng)
         return patch[:, ::-1] if rng.integers(2) else patch
+
+    def _photograph(self, rng):
+        """Number and pixels of a photograph at random, among those that can be decoded."""
+        for _ in range(_MOST_FAILURES):
+            number = int(rng.integers(len(self.photos.training)))
+            try:
+                return number, self.photos.load(self.photos.training[number])
+            except CodecError as error:
+                if number not in self._told:
+                    self._told.add(number)
+                    logging.warning("left out: %s", error)
+                last = error
+        raise CodecError(f"{last} So it went with {_MOST_FAILURES} photographs in a row.")
+
+    def _hard_tiles_of(self, number, pixels):
+        return self._tiles.get(
+            number, lambda _: hardest_tiles(pixels, self.patch_size, self.hard_tiles)
+        )
 
     def _random_crop(self, pixels, rng):
         height, width = pixels.shape[:2]
@@ -225,22 +306,40 @@ def hardest_tiles(pixels, tile_size, count):
     lefts = range(0, pixels.shape[1] - tile_size + 1, tile_size)
     corners = [(top, left) for top in tops for left in lefts]
     sizes = [
-        -_png_bytes(pixels[top : top + tile_size, left : left + tile_size]) for top, left in corners
+        _png_bytes(pixels[top : top + tile_size, left : left + tile_size]) for top, left in corners
     ]
-    return np.array(corners)[np.argsort(sizes, kind="stable")[:count]]
+    order = np.argsort(-np.array(sizes, int), kind="stable")[:count]
+    return np.array(corners, int).reshape(-1, 2)[order]
 
 
 def validation_patches(photos, count, patch_size, seed=0):
-    """Fixed crops of validation photographs, one each: uint8 `[<= count, size, size, 3]`."""
+    """Fixed crops of validation photographs: uint8 `[count, size, size, 3]`.
+
+    One of each photograph; where these are fewer than `count`, a second of each, and so on.
+
+    Raises:
+        CodecError: no validation photograph is large enough.
+    """
     rng = np.random.default_rng((seed, _VALIDATION_STREAM))
-    patches = []
-    for item in photos.validation:
-        pixels = photos.load(item)
-        height, width = pixels.shape[:2]
-        if min(height, width) >= patch_size and len(patches) < count:
+    patches, items = [], list(photos.validation)
+    while items and len(patches) < count:
+        usable = []
+        for item in items:
+            try:
+                pixels = photos.load(item)
+            except CodecError as error:
+                logging.warning("left out: %s", error)
+                continue
+            height, width = pixels.shape[:2]
+            if min(height, width) < patch_size:
+                continue
+            usable.append(item)
             top = int(rng.integers(height - patch_size + 1))
             left = int(rng.integers(width - patch_size + 1))
             patches.append(pixels[top : top + patch_size, left : left + patch_size])
+            if len(patches) == count:
+                break
+        items = usable
     if not patches:
         raise CodecError(
             f"expected validation photographs of at least {patch_size} pixels a side; found none "
@@ -267,14 +366,24 @@ def _image_paths(folder):
     return paths
 
 
-def _load_rgb(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+def _examine(source):
+    """Size by the header, and place in the hash space, of a path or of the bytes of a file."""
+    opened = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+    with opened as file, warnings.catch_warnings(action="ignore"):
+        with Image.open(file) as picture:
+            size = picture.size
+        file.seek(0)
+        return size, _percent_of(hashlib.file_digest(file, "sha256"))
 
 
-def _hash_percent(path):
-    with open(path, "rb") as file:
-        return _percent_of(hashlib.file_digest(file, "sha256"))
+def _load_rgb(source):
+    return _rgb(image_io.read_picture(source).pixels)
+
+
+def _rgb(pixels):
+    """`[H, W]`, `[H, W, 1]` or `[H, W, 3]` -> `[H, W, 3]`."""
+    pixels = np.atleast_3d(pixels)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _percent_of(digest):

@@ -139,7 +139,7 @@ def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
     else:
         name, data = name or os.fspath(source), read_bytes(source)
     if not data:
-        raise ImageError(f"{name}: expected a picture, received an empty file; check its source.")
+        raise ImageError(f"{name}: expected a picture, received an empty file; check its source")
     try:
         return _decode(data, name, max_pixels)
     except ImageError:
@@ -148,7 +148,7 @@ def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
         # Damaged files make Pillow's plugins raise a dozen types, from SyntaxError to struct.error.
         raise ImageError(
             f"{name}: expected an intact picture, received a damaged or truncated one "
-            f"({_one_line(error)}); fetch or export it again."
+            f"({_one_line(error)}); fetch or export it again"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _decode(data, name, max_pixels) -> Picture:
     _check_sample_bits(image, data, name)
     notes = []
     if getattr(image, "is_animated", False):
-        notes.append(f"{name}: has several pictures or frames; only the first is kept.")
+        notes.append(f"{name}: has several pictures or frames; only the first is kept")
     _load(image, data, max_pixels)
     icc_profile, exif, xmp = image.info.get("icc_profile"), _exif(image), _xmp(image)
     if image.mode in ("CMYK", "LAB"):
@@ -205,12 +205,12 @@ def _open(data, name, max_pixels) -> Image.Image:
     except PIL.UnidentifiedImageError as error:
         raise ImageError(
             f"{name}: expected a picture ({', '.join(_READ_FORMATS)}), received {len(data):,} "
-            "bytes that are none, or have a damaged header; convert or fetch it again."
+            "bytes that are none, or have a damaged header; convert or fetch it again"
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: expected at most {max_pixels:,} pixels, received more than twice as many; "
-            "raise --max_pixels if the file can be trusted."
+            "raise --max_pixels if the file can be trusted"
         ) from error
 
 
@@ -219,7 +219,7 @@ def _check_size(image, name, max_pixels):
         raise ImageError(
             f"{name}: expected at most {max_pixels:,} pixels, received {image.width} x "
             f"{image.height} = {image.width * image.height:,}; raise --max_pixels if the file can "
-            "be trusted."
+            "be trusted"
         )
 
 
@@ -228,7 +228,7 @@ def _check_sample_bits(image, data, name):
     if bits > 8:
         raise ImageError(
             f"{name}: expected 8-bit samples, received {bits}-bit ones; convert it first, for "
-            "example with `magick input -depth 8 output.png`."
+            "example with `magick input -depth 8 output.png`"
         )
 
 
@@ -272,15 +272,15 @@ def _standardize(image) -> Image.Image:
 def _to_srgb(image, icc_profile) -> tuple[Image.Image, str]:
     """Converts CMYK or LAB to sRGB; returns it and what the user should know of it."""
     if image.mode == "LAB":
-        return image.convert("RGB"), "was converted from CIELAB to sRGB."
+        return image.convert("RGB"), "was converted from CIELAB to sRGB"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile or b""))
         target = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-        return converted, "was converted from CMYK to sRGB by its profile, which is not kept."
+        return converted, "was converted from CMYK to sRGB by its profile, which is not kept"
     except (OSError, ImageCms.PyCMSError):
         return image.convert("RGB"), (
-            "was converted from CMYK to RGB without a usable profile; colours may be off."
+            "was converted from CMYK to RGB without a usable profile; colours may be off"
         )
 
 
@@ -339,7 +339,7 @@ def picture_from_array(array) -> Picture:
     ):
         raise ImageError(
             "array: expected uint8 of shape [H, W], or [H, W, channels] with 1 to 4 channels, and "
-            f"at least one pixel, received {array.dtype} of shape {list(array.shape)}; convert it."
+            f"at least one pixel, received {array.dtype} of shape {list(array.shape)}; convert it"
         )
     array = array.reshape(*array.shape[:2], channels)
     has_alpha = channels in (2, 4)
@@ -458,7 +458,7 @@ def _find_format(key, name) -> _Format:
         known = " ".join(extension for one in _FORMATS for extension in one.extensions)
         raise ImageError(
             f"{name}: expected a picture format to write ({known}), received "
-            f"{repr(key) if key else 'no extension'}; change the extension or name a format."
+            f"{repr(key) if key else 'no extension'}; change the extension or name a format"
         )
     return found
 
@@ -468,7 +468,7 @@ def _encode(picture, target, name) -> bytes:
     if picture.alpha is not None and not target.alpha:
         raise ImageError(
             f"{name}: expected a picture without alpha, which {target.name} cannot hold, received "
-            f"{picture.mode}; write PNG or WebP instead."
+            f"{picture.mode}; write PNG or WebP instead"
         )
     image = Image.fromarray(to_array(picture))
     blocks = _storable(picture, target)
@@ -480,7 +480,7 @@ def _encode(picture, target, name) -> bytes:
     except Exception as error:  # Pillow's writers raise as many types as its readers
         raise ImageError(
             f"{name}: expected a picture that {target.name} can hold, received {picture.width} x "
-            f"{picture.height} {picture.mode} ({_one_line(error)}); write PNG instead."
+            f"{picture.height} {picture.mode} ({_one_line(error)}); write PNG instead"
         ) from error
     return file.getvalue()
 
@@ -539,13 +539,13 @@ def read_bytes(path) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:
-        raise CodecError(f"{path}: expected a file, found none; check the path.") from error
+        raise CodecError(f"{path}: expected a file, found none; check the path") from error
     except IsADirectoryError as error:
-        raise CodecError(f"{path}: expected a file, found a folder; name a file in it.") from error
+        raise CodecError(f"{path}: expected a file, found a folder; name a file in it") from error
     except OSError as error:
         raise CodecError(
             f"{path}: expected a readable file, received an error ({_reason(error)}); check its "
-            "permissions and its disk."
+            "permissions and its disk"
         ) from error
 
 
@@ -588,12 +588,12 @@ def _replace(path, data):
 def _write_fault(path, error) -> str:
     folder = os.path.dirname(path) or "."
     if isinstance(error, IsADirectoryError):
-        return f"{path}: expected a file to write, found a folder; name a file in it."
+        return f"{path}: expected a file to write, found a folder; name a file in it"
     if isinstance(error, FileNotFoundError):
-        return f"{path}: expected an existing folder {folder}, found none; create it first."
+        return f"{path}: expected an existing folder {folder}, found none; create it first"
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return f"{path}: expected a writable folder {folder} ({_reason(error)}); choose another."
-    return f"{path}: could not be written ({_reason(error)}); check the disk or choose another."
+        return f"{path}: expected a writable folder {folder} ({_reason(error)}); choose another"
+    return f"{path}: could not be written ({_reason(error)}); check the disk or choose another"
 
 
 def _reason(error) -> str:
@@ -633,10 +633,10 @@ def decode_alpha(data, width, height) -> np.ndarray:
     except Exception as error:
         raise BitstreamError(
             f"alpha: expected an intact PNG of {width} x {height} pixels, received a damaged one "
-            f"({_one_line(error)})."
+            f"({_one_line(error)})"
         ) from error
     raise BitstreamError(
-        f"alpha: expected a PNG in mode L, {width} x {height}, received {received}."
+        f"alpha: expected a PNG in mode L, {width} x {height}, received {received}"
     )
 
 
