@@ -18,15 +18,21 @@ def perceptual(original, reconstructions):
     """Logarithm of structure plus pixel plus colour error.
 
     The logarithm is of each iteration's mean over the batch: late iterations have small errors, and
-    without it hardly a gradient. MS-SSIM alone hardly sees colour (a network trained for it alone
-    drops a colour axis), so absolute error holds the pixels and a chroma term the broad colours.
+    without it hardly a gradient. MS-SSIM alone hardly sees colour: a network trained for it drops a
+    colour axis. Mean absolute errors let it, too, as most pixels are nearly grey; the root of the
+    mean square does not forgive the few that are not.
     """
     structure = ops.mean(
         similarity.dissimilarity(0.5 + 0.5 * original, 0.5 + 0.5 * reconstructions), axis=0
     )
-    pixels = l1(original, reconstructions)
-    colours = l1(_broad_chroma(original), _broad_chroma(reconstructions))
-    return ops.log(structure + 0.5 * pixels + 0.5 * colours + 1e-6)
+    pixels = _root_mean_square(original - reconstructions)
+    colours = _root_mean_square(_broad_chroma(original) - _broad_chroma(reconstructions))
+    return ops.log(structure + 0.5 * pixels + colours)
+
+
+def _root_mean_square(difference):
+    # The constant, a tenth of a level, keeps the gradient finite at zero.
+    return ops.sqrt(ops.mean(ops.square(difference), axis=(0, 2, 3, 4)) + 1e-6)
 
 
 def _broad_chroma(pictures):

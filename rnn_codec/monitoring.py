@@ -28,7 +28,10 @@ _CHARTS = ("loss", "psnr_db", "ms_ssim", "bits_per_pixel")
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Counts the steps of a run: `step` of them are done, those before it was resumed included."""
+    """Counts the steps of a run: `step` of them are done, those before it was resumed included.
+
+    `close` is called when `fit` ends in any way, `on_train_end` only when it ends well.
+    """
 
     def __init__(self, first_step):
         super().__init__()
@@ -36,6 +39,9 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
+
+    def close(self):
+        pass
 
 
 class Progress(StepCallback):
@@ -61,7 +67,9 @@ class Progress(StepCallback):
                 mininterval=2.0 if sys.stderr.isatty() else 60.0,
                 dynamic_ncols=True,
             )
-        elif self.bar.update():  # it was drawn; only then, as asking for the loss waits for the step
+        elif (
+            self.bar.update()
+        ):  # it was drawn; only then, as asking for the loss waits for the step
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -77,9 +85,6 @@ class Progress(StepCallback):
     def close(self):
         if self.bar is not None:
             self.bar.close()
-
-    def on_train_end(self, logs=None):
-        self.close()
 
 
 class TensorBoard(StepCallback):
@@ -167,7 +172,7 @@ class TensorBoard(StepCallback):
                 break
         return strip(image, np.stack(reconstructions, axis=1))
 
-    def on_train_end(self, logs=None):
+    def close(self):
         self.train.close()
         self.validation.close()
 
@@ -177,11 +182,9 @@ class EventWriter:
 
     def __init__(self, folder, step):
         # Here, not above: an optional package, and the command line must not wait for it.
-        from tensorboard.compat import proto
         from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        del proto
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         self._metadata = summary_pb2.SummaryMetadata
         self._text = lambda data: tensor_pb2.TensorProto(
@@ -268,9 +271,9 @@ class Profiler(StepCallback):
         super().on_train_batch_end(batch, logs)
         if self._running and self.step == self.steps[1]:
             float(logs["loss"])  # waits until the step is done
-            self.on_train_end()
+            self.close()
 
-    def on_train_end(self, logs=None):
+    def close(self):
         if self._running:
             self._stop()
             self._running = False

@@ -2,10 +2,14 @@
 
 The workflow: `train(config, photos, options, workdir)` builds the network, restores the last
 checkpoint of the work folder if asked to, and fits in epochs of `steps_per_epoch`. After each
-epoch it validates with the averaged weights, writes a checkpoint, and exports the best weights so
-far as a preset to `workdir/preset`, ready for `encode.py --preset`.
+epoch it validates with the averaged weights, exports them as a preset to `workdir/preset` if they
+are the best so far, ready for `encode.py --preset`, and writes a checkpoint. That comes last: a run
+killed at any moment and resumed repeats what it had not finished, and ends as if never killed.
+
+`workdir` holds `checkpoint.npz`, `preset/`, `logs/` for TensorBoard, and what was asked, `run.json`.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,10 +18,12 @@ import os
 
 import keras
 from keras import ops
+import numpy as np
 
 from rnn_codec import (
     checkpoints,
     data,
+    distribution,
     image_io,
     losses,
     monitoring,
@@ -27,7 +33,10 @@ from rnn_codec import (
 )
 from rnn_codec.errors import CodecError
 
-PRESET_FOLDER = "preset"
+PRESET_FOLDER, LOG_FOLDER, RUN_FILE = "preset", "logs", "run.json"
+
+# Of the validation crops, so many are shown in TensorBoard.
+_SHOWN_IMAGES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,10 @@ class TrainingOptions:
     validation_images: int = 24
     validation_size: int = 192  # at least 161, or the coarsest scale of MS-SSIM is cut short
     seed: int = 0
+    # How it is run and watched, which changes nothing else.
+    devices: str = "auto"  # see `distribution.scope`
+    graph: bool = False  # into the logs (TensorFlow only)
+    profile: tuple[int, int] | None = None  # first and last step of a profile, into the logs
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -67,6 +80,7 @@ class TrainingModel(keras.Model):
         self.network = network
         self.loss_function = losses.LOSSES[loss]
         self.num_iterations = num_iterations or network.config.iterations
+        self.loss_by_iteration = PerIteration(self.num_iterations, name="loss")
         self.psnr = PerIteration(self.num_iterations, name="psnr_db")
         self.ms_ssim = PerIteration(self.num_iterations, name="ms_ssim")
         self.entropy = PlaneEntropy(self.num_iterations, network.config.bits, name="bits_per_bit")
@@ -84,7 +98,9 @@ class TrainingModel(keras.Model):
         if not training:  # too dear for every step
             self.ms_ssim.update_state(similarity.ms_ssim(0.5 + 0.5 * original, 0.5 + 0.5 * shown))
         self.entropy.update_state(y_pred["planes"])
-        return ops.mean(self.loss_function(original, reconstructions))
+        loss = self.loss_function(original, reconstructions)  # [N]
+        self.loss_by_iteration.update_state(loss[None])
+        return distribution.per_replica(ops.mean(loss))
 
 
 class PerIteration(keras.metrics.Metric):
@@ -131,20 +147,25 @@ def _by_iteration(name, values):
     return {f"{name}/iteration_{i + 1:02d}": values[i] for i in range(values.shape[0])}
 
 
-def make_optimizer(options):
-    """Adam with warm-up, cosine decay, clipped gradients and averaged weights."""
-    schedule = keras.optimizers.schedules.CosineDecay(
+def learning_rate_schedule(options):
+    """Function of the step: linear warm-up, then a cosine down to a hundredth at the last."""
+    return keras.optimizers.schedules.CosineDecay(
         0.0 if options.warmup_steps else options.learning_rate,
         decay_steps=max(1, options.steps - options.warmup_steps),
         alpha=0.01,
         warmup_target=options.learning_rate if options.warmup_steps else None,
         warmup_steps=options.warmup_steps,
     )
-    return keras.optimizers.Adam(
-        schedule,
+
+
+def make_optimizer(options):
+    """Adam with warm-up, cosine decay, clipped gradients and averaged weights."""
+    return distribution.Adam(
+        learning_rate_schedule(options),
         global_clipnorm=options.clip_norm,
         use_ema=True,
         ema_momentum=options.ema_momentum,
+        name="adam",
     )
 
 
@@ -164,121 +185,233 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         Dictionary of the last validation's figures.
 
     Raises:
-        CodecError: the work folder holds another run, or the loss ceased to be finite.
+        CodecError: the work folder holds another run or cannot be written, the options do not fit
+            the data or the devices, or the loss ceased to be finite.
     """
-    keras.utils.set_random_seed(options.seed)
-    keras.config.set_dtype_policy(options.precision)
-    checkpoint = os.path.join(workdir, checkpoints.FILE_NAME)
     if checkpoints.exists(workdir) and not resume:
         raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
-    os.makedirs(workdir, exist_ok=True)
+    resume = checkpoints.exists(workdir)
+    _start_record(workdir, config, photos, options, resume)
+    keras.utils.set_random_seed(options.seed)
+    with _dtype_policy(options.precision), distribution.scope(options.devices) as num_devices:
+        if options.batch_size % num_devices:
+            raise CodecError(
+                f"--batch_size={options.batch_size}: expected a multiple of the {num_devices} "
+                "devices that share each batch (--devices)"
+            )
+        model, groups = build(config, options, num_devices)
+        step = 0
+        if resume:
+            step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
+            logging.info("resumed at step %d of %d", step, options.steps)
+        elif initial_preset is not None:
+            presets.assign(initial_preset, model.network)
+        if step >= options.steps:
+            logging.info("nothing to do: the run has reached its %d steps", options.steps)
+            return {}
+        return _fit(model, groups, photos, options, workdir, step, num_devices, extra_callbacks)
 
-    model, groups = build(config, options)
-    state = {"step": 0}
-    if resume and checkpoints.exists(workdir):
-        state = checkpoints.restore(checkpoint, groups)
-        logging.info("resumed at step %d of %d", state["step"], options.steps)
-    elif initial_preset is not None:
-        presets.assign(initial_preset, model.network)
-        model.optimizer.build(model.trainable_variables)
-    if state["step"] >= options.steps:
-        logging.info("nothing to do: the run has reached its %d steps", options.steps)
-        return {}
 
+def _fit(model, groups, photos, options, workdir, step, num_devices, extra_callbacks):
     batches = data.PatchBatches(
         photos,
         options.batch_size,
         options.patch_size,
         seed=options.seed,
-        first_step=state["step"],
+        first_step=step,
         maximum_downscale=options.maximum_downscale,
         hard_tiles=options.hard_tiles,
-        workers=2,
-        max_queue_size=8,
+        threads=2,
     )
-    validation = data.validation_patches(
-        photos, options.validation_images, options.validation_size, options.seed
+    # Batches of up to 8, each to be shared evenly.
+    num_images = -(-options.validation_images // num_devices) * num_devices
+    validation = data.validation_patches(photos, num_images, options.validation_size, options.seed)
+    progress = monitoring.Progress(step, options.steps)
+    logs = monitoring.tensorboard_callbacks(
+        os.path.join(workdir, LOG_FOLDER),
+        step,
+        options.steps,
+        learning_rate_schedule(options),
+        validation[:_SHOWN_IMAGES],
+        options.graph,
+        options.profile,
     )
-    keeper = RunKeeper(workdir, groups, state)
+    keeper = RunKeeper(workdir, groups, step, options.steps)
+    # The order counts: validation, preset and logs see the averaged weights, the checkpoint not.
     callbacks = [
-        monitoring.Progress(state["step"], options.steps),
+        progress,
+        PresetExport(os.path.join(workdir, PRESET_FOLDER), model.network, resumed=step > 0),
+        *logs,
+        AveragedWeights(),
         keeper,
-        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-        PresetExport(os.path.join(workdir, PRESET_FOLDER), model.network),
         *extra_callbacks,
     ]
-    epochs = -(-(options.steps - state["step"]) // options.steps_per_epoch)
-    model.fit(
-        batches,
-        epochs=epochs,
-        steps_per_epoch=options.steps_per_epoch,
-        validation_data=(validation, None),
-        validation_batch_size=min(8, len(validation)),
-        callbacks=callbacks,
-        verbose=0,
-    )
+    try:
+        model.fit(
+            batches,
+            epochs=-(-(options.steps - step) // options.steps_per_epoch),
+            steps_per_epoch=options.steps_per_epoch,
+            validation_data=(validation, None),
+            validation_batch_size=num_devices * max(1, min(8, num_images) // num_devices),
+            callbacks=callbacks,
+            verbose=0,
+        )
+    except Exception as error:
+        if batches.error is None:
+            raise
+        raise batches.error from error
+    finally:
+        for callback in (progress, *logs):
+            callback.close()
     return keeper.figures
 
 
-class RunKeeper(keras.callbacks.Callback):
-    """Writes the checkpoint after each epoch, before the averaged weights are swapped in."""
+class AveragedWeights(keras.callbacks.Callback):
+    """Has the averaged weights in the model from the start of validation to the end of the epoch.
 
-    def __init__(self, workdir, groups, state):
+    Callbacks before this one in the list see them in `on_epoch_end`, those after it the raw ones.
+    `keras.callbacks.SwapEMAWeights` swaps on TensorFlow by adding and subtracting, which rounds: a
+    resumed run would not equal one that was never stopped.
+    """
+
+    def __init__(self):
         super().__init__()
-        self.path = os.path.join(workdir, checkpoints.FILE_NAME)
+        self.raw = None
+
+    def on_test_begin(self, logs=None):
+        variables = self.model.trainable_variables
+        self.raw = [np.array(variable) for variable in variables]
+        self.model.optimizer.finalize_variable_values(variables)
+        for variable in variables:
+            # On JAX the model now shares its buffers with the averages, and gives them away.
+            variable.assign(np.array(variable))
+
+    def on_epoch_end(self, epoch, logs=None):
+        for variable, value in zip(self.model.trainable_variables, self.raw):
+            variable.assign(value)
+        self.raw = None
+
+
+class RunKeeper(monitoring.StepCallback):
+    """Ends a run at its last step or when it fails, and writes the checkpoint after each epoch."""
+
+    def __init__(self, workdir, groups, first_step, total_steps):
+        super().__init__(first_step)
+        self.workdir = workdir
         self.groups = groups
-        self.state = dict(state)
+        self.total_steps = total_steps
         self.figures = {}
+        self._loss = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.state["step"] += 1
-        if not math.isfinite(float(logs["loss"])):
+        # The step before: to ask for this one's loss would wait for it, and idle the device.
+        self._expect_finite(self._loss)
+        super().on_train_batch_end(batch, logs)
+        self._loss = logs["loss"]
+        if self.step == self.total_steps:
+            self.model.stop_training = True
+
+    def on_test_end(self, logs=None):
+        # A step may break the weights after its own loss was computed; such are not to be kept.
+        self._expect_finite(self._loss)
+        self._expect_finite(logs["loss"])
+        for variables in self.groups.values():
+            for variable in variables:
+                self._expect_finite(np.asarray(variable), "weights are")
+
+    def _expect_finite(self, value, subject="loss is"):
+        if not np.all(np.isfinite(value)):
             raise CodecError(
-                f"step {self.state['step']}: the loss is {float(logs['loss'])}; training stopped. "
-                f"The last checkpoint and the best preset in {os.path.dirname(self.path)} are "
-                "whole: resume with a lower --learning_rate or --clip_norm"
+                f"step {self.step}: the {subject} no longer finite; training stopped. The last "
+                f"checkpoint and the best preset in {self.workdir} are whole: resume with a lower "
+                "--learning_rate or --clip_norm"
             )
 
     def on_epoch_end(self, epoch, logs=None):
         self.figures = monitoring.validation_figures(logs)
-        checkpoints.save(self.path, self.groups, self.state)
+        path = os.path.join(self.workdir, checkpoints.FILE_NAME)
+        checkpoints.save(path, self.groups, {"step": self.step})
 
 
 class PresetExport(keras.callbacks.Callback):
-    """Keeps the weights of the lowest validation loss as a preset. Runs after the swap."""
+    """Keeps the weights of the lowest validation loss as a preset.
+
+    Args:
+        folder: path.
+        network: `progressive.ProgressiveNetwork`.
+        resumed: bool. Whether what lies in the folder is of this run.
+    """
 
     RECORD = "validation.json"
 
-    def __init__(self, folder, network):
+    def __init__(self, folder, network, resumed):
         super().__init__()
         self.folder = folder
         self.network = network
         self.record = os.path.join(folder, self.RECORD)
+        self.lowest = math.inf
+        if resumed and os.path.exists(self.record):
+            self.lowest = json.loads(image_io.read_bytes(self.record))["loss"]
 
     def on_epoch_end(self, epoch, logs=None):
         figures = monitoring.validation_figures(logs)
-        if os.path.exists(self.record):
-            with open(self.record, encoding="utf-8") as file:
-                if json.load(file)["loss"] <= figures["loss"]:
-                    return
-        presets.save(presets.from_network(self.network), self.folder)
-        image_io.write_atomically(self.record, json.dumps(figures, indent=2).encode())
+        if figures["loss"] < self.lowest:
+            self.lowest = figures["loss"]
+            presets.save(presets.from_network(self.network), self.folder)
+            image_io.write_atomically(self.record, json.dumps(figures, indent=2).encode())
 
 
-def build(config, options):
+def build(config, options, num_devices=1):
     """A compiled `TrainingModel` and the groups of variables that a checkpoint holds."""
     network = progressive.ProgressiveNetwork.create(config)
     model = TrainingModel(network, options.loss, options.iterations)
     optimizer = make_optimizer(options)
     optimizer.build(network.trainable_variables)
-    model.compile(optimizer=optimizer, jit_compile=_jit_compile())
+    model.compile(optimizer=optimizer, jit_compile=_jit_compile(num_devices))
     return model, {"model": network.variables, "optimizer": optimizer.variables}
 
 
-def _jit_compile():
-    """XLA everywhere but on TensorFlow's CPU, where its convolutions are slower than oneDNN's."""
+def _jit_compile(num_devices):
+    """XLA, but on TensorFlow for one GPU only: its convolutions on CPU lose to oneDNN's."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.config.list_logical_devices("GPU"))
+        return num_devices == 1 and bool(tf.config.list_logical_devices("GPU"))
     return "auto"
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    """Builds layers of a precision in a `with` block."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _start_record(workdir, config, photos, options, resume):
+    """Writes down what was asked; tells what a resumed run was started with otherwise."""
+    path = os.path.join(workdir, RUN_FILE)
+    record = {
+        "config": config.to_dict(),
+        "options": dataclasses.asdict(options),
+        "photographs": len(photos.training),
+    }
+    text = json.dumps(record, indent=2)
+    if resume and os.path.exists(path):
+        earlier = json.loads(image_io.read_bytes(path))
+        before, now = _flatten(earlier), _flatten(json.loads(text))
+        changed = {name for name in now if before.get(name) != now[name]}
+        for name in sorted(changed - {"devices", "graph", "profile"}):
+            logging.warning("resumed with %s %s; it was %s", name, now[name], before.get(name))
+    try:
+        os.makedirs(workdir, exist_ok=True)
+    except OSError as error:
+        raise CodecError(f"{workdir}: expected a folder to write to; {error.strerror}") from error
+    image_io.write_atomically(path, text.encode())
+
+
+def _flatten(record):
+    return {**record["config"], **record["options"], "photographs": record["photographs"]}
