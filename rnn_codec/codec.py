@@ -7,6 +7,7 @@ with a file or a request is a `CodecError`.
 
 import contextlib
 import dataclasses
+import functools
 
 import keras
 from keras import ops
@@ -20,15 +21,28 @@ from rnn_codec.targets import Target
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A file and what the encoder knows of it."""
+    """A file and what the encoder knows of it. Figures of quality are computed when asked for."""
 
     data: bytes
     iterations: int
-    bpp: float  # 8 * len(data) / pixels
-    psnr_db: float  # over all 8-bit samples of what `decode` returns, alpha apart
-    ms_ssim: float | None  # None: a side below 161 pixels, too small for five scales
+    original: image_io.Picture
     picture: image_io.Picture  # what `decode` returns for `data`
     warnings: tuple[str, ...] = ()
+
+    @property
+    def bpp(self):
+        """Bits per pixel of the whole file."""
+        return 8 * len(self.data) / (self.original.width * self.original.height)
+
+    @functools.cached_property
+    def psnr_db(self):
+        """Over all 8-bit samples, alpha apart."""
+        return metrics.psnr_db(self.original.pixels, self.picture.pixels)
+
+    @functools.cached_property
+    def ms_ssim(self):
+        """Mean of the channels; None for a side below 161 pixels, too small for five scales."""
+        return metrics.ms_ssim(self.original.pixels, self.picture.pixels)
 
 
 class Codec:
@@ -184,7 +198,7 @@ class Codec:
                 f"iteration with what the picture carries takes {len(candidate_data)}; raise the "
                 "target, or drop metadata and alpha"
             )
-        return _encoded(data, len(packed), _restore(shown, picture), picture, target)
+        return self._encoded(data, len(packed), picture, _restore(shown, picture), target)
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         """Restores a picture with its metadata, at one or more iteration counts.
@@ -235,6 +249,20 @@ class Codec:
                 "wrote it"
             )
 
+    def _encoded(self, data, iterations, original, restored, target):
+        encoded = Encoded(data, iterations, original, restored, original.warnings)
+        for name, wanted, figure in (
+            ("PSNR", target.target_psnr, "psnr_db"),
+            ("MS-SSIM", target.target_msssim, "ms_ssim"),
+        ):
+            if wanted is not None and getattr(encoded, figure) < wanted:
+                warning = (
+                    f"the target {name} of {wanted:g} is not reached: "
+                    f"{getattr(encoded, figure):.4g} after all {iterations} iterations"
+                )
+                encoded = dataclasses.replace(encoded, warnings=(*encoded.warnings, warning))
+        return encoded
+
     def _header(self, picture, iterations):
         return bitstream.Header(
             width=picture.width,
@@ -260,30 +288,6 @@ class Codec:
                 f"received {picture.width} x {picture.height}; give another target"
             )
         return similarity >= target.target_msssim
-
-
-def _encoded(data, iterations, restored, original, target):
-    psnr_db = metrics.psnr_db(original.pixels, restored.pixels)
-    ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)
-    warnings = list(original.warnings)
-    for name, wanted, reached in (
-        ("PSNR", target.target_psnr, psnr_db),
-        ("MS-SSIM", target.target_msssim, ms_ssim),
-    ):
-        if wanted is not None and reached < wanted:
-            warnings.append(
-                f"the target {name} of {wanted:g} is not reached: {reached:.4g} after all "
-                f"{iterations} iterations"
-            )
-    return Encoded(
-        data=data,
-        iterations=iterations,
-        bpp=8 * len(data) / (original.width * original.height),
-        psnr_db=psnr_db,
-        ms_ssim=ms_ssim,
-        picture=restored,
-        warnings=tuple(warnings),
-    )
 
 
 def _to_network(picture):
