@@ -199,8 +199,8 @@ def truncate(data, iterations):
     reader = _read_chunks(data, strict=False, limits=_NO_LIMITS)
     if not 1 <= iterations <= len(reader.planes):
         raise BitstreamError(
-            f"expected 1 to {len(reader.planes)} iterations, which is what the file holds, received "
-            f"{iterations}"
+            f"expected 1 to {len(reader.planes)} iterations, which is what the file holds, "
+            f"received {iterations}"
         )
     end = reader.plane_ends[iterations - 1]
     parts = [_write_header(dataclasses.replace(reader.header, iterations=iterations))]
@@ -336,7 +336,8 @@ def _check_pixels(header, limits):
     if pixels > limits.max_pixels:
         raise BitstreamError(
             f"expected at most {limits.max_pixels:,} pixels, received a file that declares "
-            f"{header.width} x {header.height} = {pixels:,}; raise --max_pixels if it can be trusted"
+            f"{header.width} x {header.height} = {pixels:,}; raise --max_pixels if it can be "
+            "trusted"
         )
 
 

@@ -150,6 +150,10 @@ class AssociativeLSTMCell(ConvRNNCell):
     in both halves. Gates are real and shared by the two halves. The states are `[h, c]`, where
     `c` holds the copies one after the other, `num_copies * C` channels.
 
+    One is added to the forget gate's input, as in the LSTM, and to the keys' real halves: without,
+    an untrained cell multiplies three small numbers, and four such layers have an output and
+    gradients of exactly zero.
+
     Args:
         num_copies: int. Redundant copies of the memory. The first is not permuted.
 
@@ -160,6 +164,7 @@ class AssociativeLSTMCell(ConvRNNCell):
 
     num_states = 2
     forget_bias = 1.0
+    key_bias = 1.0
 
     def __init__(self, filters, num_copies=1, **kwargs):
         super().__init__(filters, **kwargs)
@@ -203,7 +208,8 @@ class AssociativeLSTMCell(ConvRNNCell):
         forget = _both_halves(ops.sigmoid(forget + self.forget_bias))
         write = _both_halves(ops.sigmoid(write))
         read = _both_halves(ops.sigmoid(read))
-        value, key_in, key_out = _bound(value), _bound(key_in), _bound(key_out)
+        unit = ops.cast(np.repeat([self.key_bias, 0.0], half), gates.dtype)
+        value, key_in, key_out = _bound(value), _bound(key_in + unit), _bound(key_out + unit)
 
         copies, recalled = [], 0.0
         for order, copy in zip(self.permutations(), ops.split(memory, self.num_copies, axis=-1)):

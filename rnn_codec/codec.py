@@ -177,26 +177,31 @@ class Codec:
             CodecError: the target cannot be met.
         """
         self._check_iterations(target.iterations)
+        _check_similarity_target(target, picture)
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
-        limit = target.size_limit(picture.width, picture.height)
+        pixels = picture.width * picture.height
         packed, data, shown = [], None, None
         for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
             candidate = [*packed, planes.pack(_to_numpy(iteration.bits)[0] > 0)]
             candidate_data = bitstream.write(
                 self._header(picture, len(candidate)), candidate, metadata, alpha
             )
-            if limit is not None and len(candidate_data) > limit:
+            if not target.allows(len(candidate_data), pixels):
                 break
             packed, data = candidate, candidate_data
             shown = iteration.reconstruction
             if self._is_enough(len(packed), shown, picture, target):
                 break
         if data is None:
+            bound = f"{target.target_bytes} bytes"
+            if target.target_bpp is not None:
+                bound = f"{target.target_bpp:g} bits per pixel"
             raise CodecError(
-                f"expected a file of at most {limit} bytes, but one "
-                f"iteration with what the picture carries takes {len(candidate_data)}; raise the "
-                "target, or drop metadata and alpha"
+                f"expected a file of at most {bound}, but one iteration with what the picture "
+                f"carries takes {len(candidate_data)} bytes, "
+                f"{8 * len(candidate_data) / pixels:.3g} bits per pixel; raise the target, or drop "
+                "metadata and alpha"
             )
         return self._encoded(data, len(packed), picture, _restore(shown, picture), target)
 
@@ -220,10 +225,11 @@ class Codec:
         self._check_model(contents.header)
         held = len(contents.planes)
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
-        if min(wanted) < 1 or max(wanted) > held:
+        absent = [count for count in wanted if count not in range(1, held + 1)]
+        if absent:
             raise BitstreamError(
                 f"expected 1 to {held} iterations, which is what the file holds, received "
-                f"{max(wanted) if max(wanted) > held else min(wanted)}"
+                f"{absent[0]!r}"
             )
         frame = _frame(contents)
         rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
@@ -235,7 +241,7 @@ class Codec:
                 yield count, _restore(iteration.reconstruction, frame)
 
     def _check_iterations(self, iterations):
-        if iterations is not None and not 1 <= iterations <= self.config.iterations:
+        if iterations not in (None, *range(1, self.config.iterations + 1)):
             raise CodecError(
                 f"expected 1 to {self.config.iterations} iterations, which is what preset "
                 f"{self.config.name!r} was trained for, received {iterations}"
@@ -281,13 +287,15 @@ class Codec:
         pixels = _restore(reconstruction, picture).pixels
         if target.target_psnr is not None:
             return metrics.psnr_db(picture.pixels, pixels) >= target.target_psnr
-        similarity = metrics.ms_ssim(picture.pixels, pixels)
-        if similarity is None:
-            raise CodecError(
-                f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
-                f"received {picture.width} x {picture.height}; give another target"
-            )
-        return similarity >= target.target_msssim
+        return metrics.ms_ssim(picture.pixels, pixels) >= target.target_msssim
+
+
+def _check_similarity_target(target, picture):
+    if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:
+        raise CodecError(
+            f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
+            f"received {picture.width} x {picture.height}; give another target"
+        )
 
 
 def _to_network(picture):

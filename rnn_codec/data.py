@@ -276,7 +276,7 @@ class PatchBatches(keras.utils.PyDataset):
                     self._told.add(number)
                     logging.warning("left out: %s", error)
                 last = error
-        raise CodecError(f"{last} So it went with {_MOST_FAILURES} photographs in a row.")
+        raise CodecError(f"{last}; so it went with {_MOST_FAILURES} photographs in a row")
 
     def _hard_tiles_of(self, number, pixels):
         return self._tiles.get(

@@ -1,6 +1,7 @@
 """When the encoder stops."""
 
 import dataclasses
+import numbers
 
 from rnn_codec.errors import CodecError
 
@@ -26,11 +27,17 @@ class Target:
                 f"expected one of {' and '.join(given)}, received {len(given)}; keep one"
             )
         for name, value in given.items():
-            if not value > 0:
-                raise CodecError(f"expected {name} above 0, received {value}")
+            whole = name in ("iterations", "target_bytes")
+            kind = numbers.Integral if whole else numbers.Real
+            if not (isinstance(value, kind) and value > 0):
+                raise CodecError(
+                    f"expected {name} to be {'a whole' if whole else 'a'} number above 0, "
+                    f"received {value!r}"
+                )
 
-    def size_limit(self, width, height):
-        """Bytes that the file may have, or None."""
+    def allows(self, file_bytes, pixels):
+        """Whether a file may have this size."""
         if self.target_bpp is not None:
-            return int(self.target_bpp * width * height / 8)
-        return self.target_bytes
+            # The same quotient as in every report, so that a reported figure is a target that fits.
+            return 8 * file_bytes / pixels <= self.target_bpp
+        return self.target_bytes is None or file_bytes <= self.target_bytes

@@ -6,7 +6,7 @@ epoch it validates with the averaged weights, exports them as a preset to `workd
 are the best so far, ready for `encode.py --preset`, and writes a checkpoint. That comes last: a run
 killed at any moment and resumed repeats what it had not finished, and ends as if never killed.
 
-`workdir` holds `checkpoint.npz`, `preset/`, `logs/` for TensorBoard, and what was asked, `run.json`.
+`workdir` holds `checkpoint.npz`, `preset/`, TensorBoard's `logs/`, and what was asked, `run.json`.
 """
 
 import contextlib
@@ -254,6 +254,7 @@ def _fit(model, groups, photos, options, workdir, step, num_devices, extra_callb
             validation_data=(validation, None),
             validation_batch_size=num_devices * max(1, min(8, num_images) // num_devices),
             callbacks=callbacks,
+            shuffle=False,
             verbose=0,
         )
     except Exception as error:

@@ -29,7 +29,9 @@ _FORMAT = flags.DEFINE_string(
 _ITERATIONS = flags.DEFINE_integer(
     "iterations", None, "Use only this many. Defaults to all whole ones in the file.", 1
 )
-_ALL = flags.DEFINE_bool("all_iterations", False, "Write a picture for each iteration.")
+_ALL = flags.DEFINE_bool(
+    "all_iterations", False, "Write a picture for each iteration; _01, _02, ... end its name."
+)
 _INFO = flags.DEFINE_bool("info", False, "Say what the file holds, and write nothing.")
 _STRICT = flags.DEFINE_bool("strict", False, "Any damage is an error, not a warning.")
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -51,8 +53,11 @@ def main(argv):
         if _INFO.value:
             jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
             return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
-        jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, _OVERWRITE.value)
-        return files.run_all("decode", jobs, _decode, _JSON.value, _QUIET.value)
+        # The numbered names are checked once their number is known.
+        overwrite = _OVERWRITE.value or _ALL.value
+        jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
+        work = functools.partial(_decode, taken=files.real_sources(jobs))
+        return files.run_all("decode", jobs, work, _JSON.value, _QUIET.value)
     except CodecError as error:
         print(f"decode: {error}", file=sys.stderr)
         return 1
@@ -63,13 +68,13 @@ def main(argv):
 
 def _rename(name):
     """photo.rnnc -> photo.png, photo.jpg.rnnc -> photo.jpg.png: never the encoder's own input."""
-    return f"{name.removesuffix(_EXTENSION)}.{_FORMAT.value or 'png'}"
+    return f"{name.removesuffix(_EXTENSION)}.{(_FORMAT.value or 'png').removeprefix('.')}"
 
 
 def _print_info(job, report):
     info = bitstream.read_info(files.read(job))
     for warning in info.warnings:
-        report.warning(f"{job.name}: {warning}")
+        report.warning(job, warning)
     sizes = " ".join(str(size) for size in info.bytes_at_iteration)
     metadata = ", ".join(f"{name} {size} bytes" for name, size in info.metadata.items())
     lines = [
@@ -95,7 +100,7 @@ def _codec():
     return codec.Codec.from_preset(_PRESET.value)
 
 
-def _decode(job, report):
+def _decode(job, report, taken):
     from rnn_codec import image_io
 
     start = time.monotonic()
@@ -103,18 +108,20 @@ def _decode(job, report):
     data = files.read(job)
     # The container first: a file that is none should not wait for Keras.
     limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
-    bitstream.read(data, _STRICT.value, limits)
-    wanted = "all" if _ALL.value else None if _ITERATIONS.value is None else [_ITERATIONS.value]
+    contents = bitstream.read(data, _STRICT.value, limits)
+    _check_format(image_format, contents)
+    targets = _targets(job, len(contents.planes), taken)
     outputs, picture = [], None
-    for count, picture in _codec().decode_picture(data, wanted, _STRICT.value, limits):
-        target = _numbered(job.target, count) if _ALL.value else job.target
-        files.write(target, image_io.picture_bytes(picture, image_format))
-        outputs.append({"iterations": count, "output": target})
-    for warning in picture.warnings:
-        report.warning(f"{job.name}: {warning}")
+    for count, picture in _codec().decode_picture(data, list(targets), _STRICT.value, limits):
+        picture_file = image_io.picture_bytes(picture, image_format)
+        files.write(targets[count], picture_file, job.folder)
+        outputs.append({"iterations": count, "output": targets[count]})
+    warnings = list(picture.warnings)
     lost = image_io.unstored_metadata(picture, image_format)
     if lost:
-        report.warning(f"{job.name}: {image_format} cannot hold the {', '.join(lost)}; left out")
+        warnings.append(f"{image_format} cannot hold the {', '.join(lost)}; left out")
+    for warning in warnings:
+        report.warning(job, warning)
     seconds = time.monotonic() - start
     counts = [output["iterations"] for output in outputs]
     span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
@@ -126,7 +133,7 @@ def _decode(job, report):
         "mode": picture.mode,
         "input_bytes": len(data),
         "seconds": seconds,
-        "warnings": list(picture.warnings),
+        "warnings": warnings,
     }
     report.result(
         f"{os.path.basename(job.name)}: {picture.width} x {picture.height} {picture.mode}, "
@@ -135,11 +142,33 @@ def _decode(job, report):
     )
 
 
+def _targets(job, held, taken):
+    """The file for each count of iterations to decode, of those that the source holds."""
+    if not _ALL.value:
+        return {_ITERATIONS.value or held: job.target}
+    targets = {count: _numbered(job.target, count) for count in range(1, held + 1)}
+    for target in targets.values():
+        files.check_free(target, _OVERWRITE.value)
+        files.check_no_input(target, taken)
+    return targets
+
+
 def _image_format(job):
     if _ALL.value and job.target == files.STREAM:
         raise CodecError("expected a file for --all_iterations, which writes several; not a stream")
     extension = os.path.splitext(job.target)[1].removeprefix(".")
     return _FORMAT.value or extension or "png"
+
+
+def _check_format(image_format, contents):
+    """Raises what writing the picture would raise, before the network has run."""
+    import numpy as np
+
+    from rnn_codec import image_io
+
+    channels = (3 if contents.header.is_rgb else 1) + (contents.alpha is not None)
+    pixel = image_io.picture_from_array(np.zeros((1, 1, channels), np.uint8))
+    image_io.picture_bytes(pixel, image_format)
 
 
 def _numbered(path, count):

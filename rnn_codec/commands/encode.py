@@ -99,9 +99,9 @@ def _encode(job, report, target):
     if _STRIP.value:
         picture = image_io.without_metadata(picture)
     encoded = _codec().encode_picture(picture, target)
-    files.write(job.target, encoded.data)
+    files.write(job.target, encoded.data, job.folder)
     for warning in encoded.warnings:
-        report.warning(warning)
+        report.warning(job, warning)
     seconds = time.monotonic() - start
     record = {
         "input": job.name,

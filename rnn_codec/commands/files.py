@@ -6,6 +6,7 @@ folder, under the path that the source has below the folder it was found in. Nam
 never replace an existing file unless the user says so; a name that the user gave does.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 
 from tqdm import tqdm
 
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, PresetError
 
 STREAM = "-"
 
@@ -24,6 +25,7 @@ class Job:
 
     source: str  # a path or `STREAM`
     target: str  # likewise
+    folder: str | None = None  # existing; the target's folders below it may be made
 
     @property
     def name(self):
@@ -46,11 +48,8 @@ def plan(inputs, output, extensions, rename, overwrite):
     found = sources(inputs, extensions)
     into_folder = output is not None and os.path.isdir(output)
     single = len(found) == 1 and not os.path.isdir(inputs[0])
-    if output is not None and not into_folder and not single:
-        raise CodecError(
-            f"{output}: expected an existing folder to hold the results of {len(found)} files; "
-            "make it first"
-        )
+    if output is not None and not into_folder:
+        _check_single(output, inputs, single)
     jobs = []
     for source, relative in found:
         if output is not None and not into_folder:
@@ -59,10 +58,25 @@ def plan(inputs, output, extensions, rename, overwrite):
             jobs.append(Job(source, _stream_target(output)))
         else:
             folder = output if into_folder else source.removesuffix(relative)
-            jobs.append(Job(source, os.path.join(folder, rename(relative))))
-            _check_free(jobs[-1].target, overwrite)
+            jobs.append(Job(source, os.path.join(folder, rename(relative)), folder))
+            check_free(jobs[-1].target, overwrite)
     _check_clashes(jobs)
     return jobs
+
+
+def _check_single(output, inputs, single):
+    """An output that is no folder takes one result; `CodecError` if it would not do."""
+    if single and not output.endswith(os.sep):
+        return
+    what = inputs[0] if len(inputs) == 1 else f"{len(inputs)} inputs"
+    if output == STREAM:
+        raise CodecError(
+            f"standard output: expected one file to write there, received {what}; name a folder "
+            "with --output"
+        )
+    raise CodecError(
+        f"{output}: expected an existing folder to hold the results of {what}; make it first"
+    )
 
 
 def sources(inputs, extensions):
@@ -97,26 +111,36 @@ def _stream_target(output):
     return STREAM
 
 
-def _check_free(path, overwrite):
+def check_free(path, overwrite):
+    """A name that was made up must not replace a file; `CodecError` if it would."""
     if not overwrite and os.path.exists(path):
         raise CodecError(f"{path}: exists already; add --overwrite, or name the file with --output")
 
 
+def check_no_input(path, taken):
+    """A result must not replace one of `real_sources`; `CodecError` if it would."""
+    if os.path.realpath(path) in taken:
+        raise CodecError(f"{path}: is an input too; name another --output")
+
+
+def real_sources(jobs):
+    """The files that jobs read, whatever links name them: a set of paths."""
+    return {os.path.realpath(job.source) for job in jobs if job.source != STREAM}
+
+
 def _check_clashes(jobs):
-    targets = {}
-    sources = {os.path.realpath(job.source) for job in jobs if job.source != STREAM}
+    taken, targets = real_sources(jobs), {}
     for job in jobs:
-        if job.target == STREAM:
-            continue
-        path = os.path.realpath(job.target)
-        if path in sources:
-            raise CodecError(f"{job.target}: is an input too; name another --output")
+        is_stream = job.target == STREAM
+        path = STREAM if is_stream else os.path.realpath(job.target)
+        if not is_stream:
+            check_no_input(job.target, taken)
         if path in targets:
             raise CodecError(
-                f"{job.target}: would hold the results of {targets[path]} and of {job.source}; "
-                "encode them in two calls, into two folders"
+                f"{'standard output' if is_stream else job.target}: would hold the results of "
+                f"{targets[path]} and of {job.name}; give them in two calls, into two folders"
             )
-        targets[path] = job.source
+        targets[path] = job.name
 
 
 def read(job):
@@ -128,19 +152,45 @@ def read(job):
     return image_io.read_bytes(job.source)
 
 
-def write(path, data):
-    """Writes bytes to a path, whole or not at all, or to standard output."""
+def write(path, data, folder=None):
+    """Writes bytes to a path, whole or not at all, or to standard output.
+
+    Args:
+        path: where to, or `STREAM`.
+        data: bytes.
+        folder: existing folder that the path lies in. Folders between the two are made, as those
+            of the input are mirrored; others are not, as their names may be slips.
+    """
     from rnn_codec import image_io
 
     if path == STREAM:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with _standard_output():
+            sys.stdout.buffer.write(data)
         return
-    parent = os.path.dirname(path)
-    if parent and not os.path.isdir(parent) and os.path.isdir(os.path.dirname(parent) or "."):
-        # A subfolder of the output that mirrors one of the input; never a whole new path.
-        os.makedirs(parent, exist_ok=True)
+    if folder is not None:
+        parent = os.path.dirname(path) or "."
+        try:
+            os.makedirs(parent, exist_ok=True)
+        except OSError as error:
+            raise CodecError(
+                f"{path}: expected a folder {parent}, which could not be made "
+                f"({error.strerror}); choose another --output"
+            ) from error
     image_io.write_atomically(path, data)
+
+
+@contextlib.contextmanager
+def _standard_output():
+    """Makes what goes wrong there (a reader that left, a full disk) a `CodecError`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try once more when it exits, and add lines of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CodecError(
+            f"standard output: could not be written ({error.strerror}); check what reads it"
+        ) from error
 
 
 class Report:
@@ -156,41 +206,62 @@ class Report:
             raise CodecError("expected --json or --output=-, not both: each needs standard output")
 
     def result(self, line, record):
+        """Takes a summary for people and a record for scripts."""
         if self.as_json:
-            tqdm.write(json.dumps(record), file=sys.stdout)
+            self._print_record(record)
+        elif self._data_on_stdout and not self.quiet:
+            _print(line, sys.stderr)
         elif not self.quiet:
-            tqdm.write(line, file=sys.stderr if self._data_on_stdout else sys.stdout)
+            with _standard_output():
+                _print(line, sys.stdout)
 
-    def warning(self, text):
-        tqdm.write(f"{self.command}: warning: {text}", file=sys.stderr)
+    def warning(self, job, text):
+        _print(f"{self.command}: warning: {_with_name(job, text)}", sys.stderr)
 
     def failure(self, job, error):
         self.failed.append(job.name)
-        text = str(error)
-        # Faults of files and pictures start with the name; those of bytes do not know it.
-        line = text if text.startswith(job.name) else f"{job.name}: {text}"
-        tqdm.write(f"{self.command}: {line}", file=sys.stderr)
+        _print(f"{self.command}: {_with_name(job, error)}", sys.stderr)
         if self.as_json:
-            tqdm.write(json.dumps({"input": job.name, "error": text}), file=sys.stdout)
+            self._print_record({"input": job.name, "error": str(error)})
+
+    def _print_record(self, record):
+        with _standard_output():
+            _print(json.dumps(record), sys.stdout)
 
     def exit_code(self, count):
         if self.failed and count > 1:
             names = ", ".join(self.failed)
-            print(
-                f"{self.command}: {len(self.failed)} of {count} files failed: {names}",
-                file=sys.stderr,
+            _print(
+                f"{self.command}: {len(self.failed)} of {count} files failed: {names}", sys.stderr
             )
         return 1 if self.failed else 0
 
 
+def _with_name(job, text):
+    """Faults of files and pictures start with the name; those of bytes do not know it."""
+    return str(text) if str(text).startswith(f"{job.name}: ") else f"{job.name}: {text}"
+
+
+def _print(text, stream):
+    # Names of files may hold what the stream cannot show, even bytes that are no text.
+    encoding = stream.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
 def run_all(command, jobs, work, as_json, quiet):
-    """Calls `work(job, report)` for each job, goes on after a bad file, returns the exit code."""
+    """Calls `work(job, report)` for each job, goes on after a bad file, returns the exit code.
+
+    Raises:
+        PresetError: from `work`; no other file would fare better.
+    """
     report = Report(command, jobs, as_json, quiet)
     # disable=None: a bar only where a person watches.
     bar = tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True, dynamic_ncols=True)
     for job in bar:
         try:
             work(job, report)
+        except PresetError:
+            raise
         except CodecError as error:
             report.failure(job, error)
         except MemoryError:

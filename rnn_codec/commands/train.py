@@ -2,14 +2,17 @@
 
 python train.py --data=photos --workdir=runs/first
 python train.py --data=photos --workdir=runs/first --resume
+tensorboard --logdir=runs/first/logs
 python encode.py --preset=runs/first/preset --input=photo.png
 """
 
+import re
 import sys
 
 from absl import app, flags, logging
 
 from rnn_codec import config as config_lib
+from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
 
 _DATA = flags.DEFINE_string("data", None, "Folder of photographs to train on.")
@@ -36,6 +39,12 @@ _STEPS_PER_EPOCH = flags.DEFINE_integer(
     "steps_per_epoch", 1_000, "Steps between checkpoints and validations.", 1
 )
 _BATCH = flags.DEFINE_integer("batch_size", 16, "Patches per step, over all devices.", 1)
+_DEVICES = flags.DEFINE_string(
+    "devices",
+    "auto",
+    "How many share each batch, or 'tpu' for all cores of a TPU. 'auto': all GPUs (with JAX: or "
+    "TPUs), else one device. TensorFlow finds a TPU only with 'tpu'.",
+)
 _PATCH = flags.DEFINE_integer("patch_size", 64, "Side of a patch, a multiple of 16.", 16)
 _LOSS = flags.DEFINE_enum("loss", "perceptual", ["perceptual", "l1"], "l1 is the paper's.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "After warm-up.", 0.0)
@@ -60,6 +69,20 @@ _VALIDATION_SIZE = flags.DEFINE_integer(
 )
 _CACHE_GB = flags.DEFINE_float("cache_gb", 4.0, "Memory for decoded photographs.", 0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, patches and crops.")
+_GRAPH = flags.DEFINE_bool("graph", False, "Log the network's graph too (TensorFlow only).")
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "FIRST,LAST: log a profile of these steps too (TensorFlow and JAX)."
+)
+flags.register_validator(
+    "devices",
+    lambda value: value in ("auto", "tpu") or re.fullmatch("[1-9][0-9]*", value),
+    "expected auto, tpu or a number",
+)
+flags.register_validator(
+    "profile",
+    lambda value: value is None or _step_pair(value),
+    "expected two steps, FIRST,LAST, the first at least 1 and not after the last",
+)
 flags.mark_flags_as_mutual_exclusive(["data", "tfds"], required=True)
 flags.register_multi_flags_validator(
     ["patch_size", "validation_size"],
@@ -68,15 +91,22 @@ flags.register_multi_flags_validator(
 )
 
 
+def _step_pair(value):
+    match = re.fullmatch("([0-9]+),([0-9]+)", value)
+    pair = match and tuple(int(group) for group in match.groups())
+    return pair if pair and 1 <= pair[0] <= pair[1] else None
+
+
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(
-            f"Unexpected argument {argv[1]!r}; give folders with --data, --workdir."
-        )
     # Here, not above: --help and flag errors must not wait for Keras.
+    files.load_keras()
     from rnn_codec import presets, training
 
     try:
+        if len(argv) > 1:
+            raise CodecError(
+                f"unexpected argument {argv[1]!r}; give folders with --data, --workdir"
+            )
         preset = presets.load(_PRESET.value, load_weights=_WEIGHTS.value)
         replaced = {
             "width": _WIDTH.value,
@@ -85,6 +115,11 @@ def main(argv):
         }
         replaced = {name: value for name, value in replaced.items() if value is not None}
         config = config_lib.CodecConfig.from_dict({**preset.config.to_dict(), **replaced})
+        if (_ITERATIONS.value or 1) > config.iterations:
+            raise CodecError(
+                f"--iterations={_ITERATIONS.value}: expected at most the {config.iterations} of "
+                "the configuration; raise --max_iterations too"
+            )
         training.train(
             config,
             _photos(),
@@ -97,7 +132,7 @@ def main(argv):
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("train: interrupted; go on with --resume", file=sys.stderr)
+        print("train: interrupted; go on from the last checkpoint with --resume", file=sys.stderr)
         return 1
     return 0
 
@@ -139,10 +174,26 @@ def _options(options_class):
         validation_images=_VALIDATION_IMAGES.value,
         validation_size=_VALIDATION_SIZE.value,
         seed=_SEED.value,
+        devices=_DEVICES.value,
+        graph=_GRAPH.value,
+        profile=_step_pair(_PROFILE.value) if _PROFILE.value else None,
     )
+
+
+def _parse_flags(argv):
+    """What absl does, but a fault is one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"train: {error}; see --help".replace("\n", " "), file=sys.stderr)
+        sys.exit(1)
 
 
 def run():
     """The installed command."""
     logging.set_verbosity(logging.INFO)
-    app.run(main)
+    # To absl the script that called is the main module, whose text and flags --help shows.
+    sys.modules["__main__"].__doc__ = __doc__
+    for flag in flags.FLAGS.get_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(main, flags_parser=_parse_flags)

@@ -1,0 +1,131 @@
+"""Tests for rnn_codec/binarizer.py."""
+
+import os
+import tempfile
+
+from absl.testing import absltest, parameterized
+import keras
+from keras import ops
+import numpy as np
+
+from rnn_codec.binarizer import Binarizer
+
+MODES = (
+    ("in_use", False, False),
+    ("training", False, True),
+    ("training_stochastic", True, True),
+)
+
+
+def make_binarizer(filters=4, **kwargs):
+    """One whose convolution is the identity, so that its input is tanh's."""
+    binarizer = Binarizer(filters, **kwargs)
+    binarizer.build((None, None, None, filters))
+    kernel, bias = binarizer.conv.weights
+    kernel.assign(np.eye(filters)[None, None])
+    bias.assign(np.zeros(filters))
+    return binarizer
+
+
+def make_features(seed=0, size=8, filters=4):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(2, size, size, filters)).astype(np.float32)
+
+
+def to_numpy(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def gradient(function, point):
+    """Of the sum of `function` at `point`."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        point = tf.constant(point)
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            total = tf.reduce_sum(function(point))
+        return tape.gradient(total, point).numpy()
+    import jax
+
+    return np.asarray(jax.grad(lambda values: function(values).sum())(point))
+
+
+class BinarizerTest(parameterized.TestCase):
+    @parameterized.named_parameters(
+        (f"{name}_{policy}", stochastic, training, policy)
+        for name, stochastic, training in MODES
+        for policy in ("float32", "mixed_bfloat16")
+    )
+    def test_gives_exact_bits(self, stochastic, training, policy):
+        binarizer = make_binarizer(stochastic=stochastic, dtype=policy)
+        bits = binarizer(make_features(), training=training)
+        self.assertEqual(keras.backend.standardize_dtype(bits.dtype), binarizer.compute_dtype)
+        self.assertEqual(set(to_numpy(bits).ravel()), {-1.0, 1.0})
+
+    @parameterized.parameters(False, True)
+    def test_bit_is_the_sign_and_one_for_zero(self, training):
+        features = np.array([-2.0, -1e-30, -0.0, 0.0, 1e-30, 2.0], np.float32).reshape(1, 6, 1, 1)
+        bits = make_binarizer(1)(features, training=training)
+        np.testing.assert_array_equal(to_numpy(bits).ravel(), [-1, -1, 1, 1, 1, 1])
+
+    def test_zero_weights_give_ones(self):
+        binarizer = make_binarizer()
+        for weight in binarizer.weights:
+            weight.assign(np.zeros(weight.shape))
+        np.testing.assert_array_equal(to_numpy(binarizer(make_features())), 1.0)
+
+    def test_use_is_deterministic_though_training_draws(self):
+        binarizer, features = make_binarizer(stochastic=True), make_features()
+        expected = np.where(features >= 0, 1.0, -1.0)
+        for _ in range(2):
+            np.testing.assert_array_equal(to_numpy(binarizer(features)), expected)
+        drawn = [to_numpy(binarizer(features, training=True)) for _ in range(2)]
+        self.assertFalse(np.array_equal(drawn[0], drawn[1]))
+
+    def test_draws_repeat_with_their_seed(self):
+        features = make_features()
+        first, again, other = (
+            to_numpy(make_binarizer(stochastic=True, seed=seed)(features, training=True))
+            for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(first, again)
+        self.assertFalse(np.array_equal(first, other))
+
+    @parameterized.parameters(-0.9, -0.2, 0.0, 0.5, 0.99)
+    def test_drawn_bits_have_the_mean_of_tanh(self, mean):
+        count = 100 * 100
+        features = np.full((1, 100, 100, 1), np.arctanh(mean), np.float32)
+        bits = to_numpy(make_binarizer(1, stochastic=True)(features, training=True))
+        deviation = np.sqrt((1.0 - mean**2) / count)
+        self.assertAlmostEqual(bits.mean(), mean, delta=4.0 * deviation)
+
+    @parameterized.parameters(False, True)
+    def test_gradient_is_that_of_tanh(self, stochastic):
+        binarizer = make_binarizer(stochastic=stochastic)
+        features = make_features(size=3)
+        np.testing.assert_allclose(
+            gradient(lambda x: binarizer(x, training=True), features),
+            1.0 - np.tanh(features) ** 2,
+            atol=1e-6,
+        )
+
+    @parameterized.parameters(False, True)
+    def test_is_kept(self, stochastic):
+        binarizer = Binarizer(4, stochastic=stochastic, seed=5)
+        features = make_features(filters=3)
+        inputs = keras.Input(features.shape[1:])
+        model = keras.Model(inputs, binarizer(inputs))
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "binarizer.keras")
+        model.save(path)
+        loaded = keras.saving.load_model(path)
+        self.assertEqual(loaded.layers[-1].get_config(), binarizer.get_config())
+        for training in (False, True):  # the next draw is kept too
+            np.testing.assert_array_equal(
+                to_numpy(loaded(features, training=training)),
+                to_numpy(model(features, training=training)),
+            )
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,471 @@
+"""Tests for rnn_codec/codec.py, with tiny networks."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+
+import rnn_codec
+from rnn_codec import bitstream, image_io, metrics, presets
+from rnn_codec.codec import Codec
+from rnn_codec.errors import (
+    BitstreamError,
+    CodecError,
+    ImageError,
+    ModelMismatchError,
+    PresetError,
+)
+from rnn_codec.image_io import Picture
+from rnn_codec.targets import Target
+from tests import testing
+
+ROOT = pathlib.Path(__file__).parent.parent
+COUNTS = range(1, testing.ITERATIONS + 1)
+
+# Few different numbers of blocks: JAX compiles anew for each.
+SIZES = {"one_pixel": (1, 1), "odd": (15, 17), "even": (16, 32), "ms_ssim": (161, 161)}
+
+
+def encode_each(codec, picture):
+    """`Encoded` after each number of iterations."""
+    return {n: codec.encode_picture(picture, Target(iterations=n)) for n in COUNTS}
+
+
+class RoundTripTest(parameterized.TestCase):
+    @parameterized.product(preset=(testing.TWO_SCALE, testing.STACKED), size=list(SIZES))
+    def test_decoder_shows_what_the_encoder_saw(self, preset, size):
+        codec = testing.make_codec(preset)
+        picture = image_io.picture_from_array(testing.make_array(*SIZES[size]))
+        whole = codec.encode_picture(picture)
+        self.assertEqual(whole.iterations, testing.ITERATIONS)
+        for count, encoded in encode_each(codec, picture).items():
+            self.assertEqual(encoded.iterations, count)
+            restored = codec.decode(whole.data, count)
+            np.testing.assert_array_equal(restored, encoded.picture.pixels)
+            np.testing.assert_array_equal(codec.decode(encoded.data), encoded.picture.pixels)
+        np.testing.assert_array_equal(codec.decode(whole.data), whole.picture.pixels)
+
+    @parameterized.parameters("L", "LA", "RGB", "RGBA")
+    def test_modes_and_alpha_survive(self, mode):
+        codec, array = testing.make_codec(), testing.make_array(15, 17, mode)
+        data = codec.encode(array)
+        self.assertEqual(rnn_codec.read_info(data).mode, mode)
+        for count in COUNTS:
+            restored = codec.decode(data, count)
+            self.assertEqual((restored.dtype, restored.shape), (array.dtype, array.shape))
+            if mode in ("LA", "RGBA"):
+                np.testing.assert_array_equal(restored[..., -1], array[..., -1])
+
+    def test_alpha_costs_no_colour(self):
+        codec, array = testing.make_codec(), testing.make_array(15, 17, "RGBA")
+        opaque = codec.decode(codec.encode(array[..., :3]))
+        np.testing.assert_array_equal(codec.decode(codec.encode(array))[..., :3], opaque)
+
+    def test_single_channel_comes_back_as_grey(self):
+        codec, array = testing.make_codec(), testing.make_array(15, 17, "L")
+        self.assertEqual(codec.encode(array[..., None]), codec.encode(array))
+        self.assertEqual(codec.decode(codec.encode(array[..., None])).shape, (15, 17))
+
+    @hypothesis.settings(max_examples=20, deadline=None, database=None)
+    @hypothesis.given(
+        height=st.integers(1, 32),
+        width=st.integers(1, 32),
+        mode=st.sampled_from(("L", "LA", "RGB", "RGBA")),
+        preset=st.sampled_from((testing.TWO_SCALE, testing.STACKED)),
+    )
+    def test_any_size_and_mode(self, height, width, mode, preset):
+        codec, array = testing.make_codec(preset), testing.make_array(height, width, mode)
+        encoded = codec.encode_picture(image_io.picture_from_array(array))
+        restored = codec.decode(encoded.data)
+        self.assertEqual(restored.shape, array.shape)
+        np.testing.assert_array_equal(restored, image_io.to_array(encoded.picture))
+
+    def test_codec_that_saw_other_pictures_decodes_the_same(self):
+        # A graph that was compiled for another size, or for encoding, must not round otherwise.
+        codec = testing.make_codec()
+        encoded = [codec.encode(testing.make_array(*size)) for size in SIZES.values()]
+        fresh = Codec.from_preset(testing.preset_folder())
+        for data in reversed(encoded):
+            np.testing.assert_array_equal(fresh.decode(data), codec.decode(data))
+        data = fresh.encode(testing.make_array(*SIZES["odd"]))
+        self.assertEqual(data, codec.encode(testing.make_array(*SIZES["odd"])))
+
+    def test_quality_rises_with_iterations(self):
+        # Else the tests of targets below would test little.
+        codec, array = testing.make_codec(), testing.make_array(161, 161)
+        data = codec.encode(array)
+        figures = [metrics.psnr_db(array, codec.decode(data, count)) for count in COUNTS]
+        self.assertEqual(figures, sorted(set(figures)))
+        self.assertGreater(figures[0], 15)
+
+
+class EncodeTest(parameterized.TestCase):
+    @parameterized.parameters(*COUNTS)
+    def test_truncated_file_is_that_of_fewer_iterations(self, count):
+        codec, array = testing.make_codec(), testing.make_array(15, 17, "RGBA")
+        truncated = rnn_codec.truncate(codec.encode(array), count)
+        self.assertEqual(truncated, codec.encode(array, iterations=count))
+
+    def test_input_may_be_any_view_and_is_left_alone(self):
+        codec, array = testing.make_codec(), testing.make_array(30, 34)
+        copy = array.copy()
+        view = array[::2, ::-2]
+        self.assertEqual(codec.encode(view), codec.encode(view.copy()))
+        np.testing.assert_array_equal(array, copy)
+
+    def test_info_tells_what_was_encoded(self):
+        codec = testing.make_codec()
+        data = codec.encode(testing.make_array(15, 17, "LA"), iterations=2)
+        info = rnn_codec.read_info(data)
+        self.assertEqual((info.height, info.width, info.mode), (15, 17, "LA"))
+        self.assertEqual((info.iterations, info.iterations_written), (2, 2))
+        self.assertEqual(info.model_id, codec.identity.hex())
+        self.assertEqual(info.warnings, ())
+
+    @parameterized.named_parameters(
+        ("float", np.zeros((4, 4, 3), np.float32)),
+        ("sixteen_bits", np.zeros((4, 4, 3), np.uint16)),
+        ("bool", np.zeros((4, 4), bool)),
+        ("batch", np.zeros((1, 4, 4, 3), np.uint8)),
+        ("five_channels", np.zeros((4, 4, 5), np.uint8)),
+        ("no_pixels", np.zeros((0, 4, 3), np.uint8)),
+        ("row", np.zeros(4, np.uint8)),
+        ("path", "photo.png"),
+        ("nothing", None),
+    )
+    def test_other_arrays_are_refused(self, array):
+        with self.assertRaisesRegex(ImageError, "^array: expected uint8 of shape .* received .*"):
+            testing.make_codec().encode(array)
+
+    @parameterized.parameters(0, -1, 4, 255, 2.5, "2", np.int64(4))
+    def test_iterations_beyond_the_preset_are_refused(self, iterations):
+        with self.assertRaisesRegex(CodecError, f"^expected .*received .*{iterations}"):
+            testing.make_codec().encode(testing.make_array(4, 4), iterations=iterations)
+
+    def test_iterations_may_be_numpys(self):
+        codec, array = testing.make_codec(), testing.make_array(4, 4)
+        data = codec.encode(array, iterations=np.int64(2))
+        self.assertEqual(data, codec.encode(array, iterations=2))
+        np.testing.assert_array_equal(codec.decode(data, np.uint8(2)), codec.decode(data))
+
+    def test_two_targets_are_refused(self):
+        with self.assertRaisesRegex(CodecError, "iterations and target_bpp.*keep one"):
+            testing.make_codec().encode(testing.make_array(4, 4), iterations=1, target_bpp=1.0)
+
+
+class SizeTargetTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.codec, self.array = testing.make_codec(), testing.make_array(161, 161)
+        self.data = self.codec.encode(self.array)
+        self.sizes = rnn_codec.read_info(self.data).bytes_at_iteration
+
+    @parameterized.parameters(1, 2, 3)
+    def test_size_is_reached_but_not_exceeded(self, count):
+        expected = rnn_codec.truncate(self.data, count)
+        for target in (self.sizes[count - 1], [*self.sizes, 10**6][count] - 1):
+            self.assertEqual(self.codec.encode(self.array, target_bytes=target), expected)
+            bpp = 8 * target / (161 * 161)
+            self.assertEqual(self.codec.encode(self.array, target_bpp=bpp), expected)
+
+    @parameterized.parameters("LA", "RGBA")
+    def test_size_is_of_the_whole_file(self, mode):
+        array = testing.make_array(15, 17, mode)
+        picture = dataclasses.replace(
+            image_io.picture_from_array(array), icc_profile=b"profile", xmp=b"<xmp/>" * 20
+        )
+        whole = self.codec.encode_picture(picture).data
+        sizes = rnn_codec.read_info(whole).bytes_at_iteration
+        self.assertGreater(sizes[0], 120)
+        for count, size in enumerate(sizes[1:], start=1):
+            encoded = self.codec.encode_picture(picture, Target(target_bytes=size - 1))
+            self.assertEqual(encoded.data, rnn_codec.truncate(whole, count))
+
+    def test_size_too_small_for_one_iteration_is_refused(self):
+        with self.assertRaisesRegex(
+            CodecError,
+            rf"at most {self.sizes[0] - 1} bytes, .* takes {self.sizes[0]} bytes, [\d.]+ bits per "
+            "pixel; raise the target, or drop metadata and alpha$",
+        ):
+            self.codec.encode(self.array, target_bytes=self.sizes[0] - 1)
+        with self.assertRaisesRegex(CodecError, "at most 0.001 bits per pixel, but one iteration"):
+            self.codec.encode(self.array, target_bpp=0.001)
+
+    def test_infinite_size_is_all_iterations(self):
+        self.assertEqual(self.codec.encode(self.array, target_bpp=float("inf")), self.data)
+
+
+class QualityTargetTest(parameterized.TestCase):
+    FIGURES = {"target_psnr": "psnr_db", "target_msssim": "ms_ssim"}
+
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec()
+        self.picture = image_io.picture_from_array(testing.make_array(161, 161))
+        self.each = encode_each(self.codec, self.picture)
+
+    @parameterized.product(name=list(FIGURES), count=list(COUNTS))
+    def test_fewest_iterations_that_reach_it(self, name, count):
+        reached = getattr(self.each[count], self.FIGURES[name])
+        lower = getattr(self.each[count - 1], self.FIGURES[name]) if count > 1 else 0.01
+        self.assertLess(lower, reached)
+        for target in (reached, lower + 0.01 * (reached - lower)):
+            encoded = self.codec.encode_picture(self.picture, Target(**{name: target}))
+            self.assertEqual(encoded.data, self.each[count].data)
+            self.assertEqual(encoded.warnings, ())
+
+    @parameterized.product(name=list(FIGURES))
+    def test_unreachable_is_a_warning_and_all_iterations(self, name):
+        encoded = self.codec.encode_picture(self.picture, Target(**{name: 99}))
+        self.assertEqual(encoded.data, self.each[testing.ITERATIONS].data)
+        (warning,) = encoded.warnings
+        self.assertRegex(warning, "^the target .* of 99 is not reached: .* after all 3 iterations$")
+
+    def test_infinite_psnr_is_never_reached(self):
+        encoded = self.codec.encode_picture(self.picture, Target(target_psnr=float("inf")))
+        self.assertLen(encoded.warnings, 1)
+
+    def test_msssim_of_a_small_picture_is_refused_before_any_work(self):
+        with (
+            mock.patch.object(self.codec, "_steps", None),
+            self.assertRaisesRegex(CodecError, "at least 161 pixels .* 161 x 160; give another"),
+        ):
+            self.codec.encode(testing.make_array(160, 161), target_msssim=0.5)
+
+    def test_figures_are_those_of_the_decoded_picture(self):
+        encoded = self.each[2]
+        restored = self.codec.decode(encoded.data)
+        original = self.picture.pixels
+        self.assertEqual(encoded.psnr_db, metrics.psnr_db(original, restored))
+        self.assertEqual(encoded.ms_ssim, metrics.ms_ssim(original, restored))
+        self.assertEqual(encoded.bpp, 8 * len(encoded.data) / 161**2)
+
+    def test_small_pictures_have_no_msssim(self):
+        picture = image_io.picture_from_array(testing.make_array(15, 17))
+        self.assertIsNone(self.codec.encode_picture(picture).ms_ssim)
+
+
+class DecodeTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec()
+        self.array = testing.make_array(15, 17, "RGBA")
+        self.data = self.codec.encode(self.array)
+        self.prefixes = {count: self.codec.decode(self.data, count) for count in COUNTS}
+
+    @parameterized.parameters(0, -1, 4, 999, 1.5, "1")
+    def test_iterations_that_the_file_does_not_hold_are_refused(self, iterations):
+        with self.assertRaisesRegex(
+            BitstreamError, f"^expected 1 to 3 iterations, .* holds, received '?{iterations}'?$"
+        ):
+            self.codec.decode(self.data, iterations)
+
+    def test_truncated_file_holds_fewer(self):
+        with self.assertRaisesRegex(BitstreamError, "expected 1 to 2 iterations"):
+            self.codec.decode(rnn_codec.truncate(self.data, 2), 3)
+
+    def test_all_and_some_iterations_in_one_go(self):
+        for wanted, expected in (("all", COUNTS), ([3, 1], [1, 3]), ([2], [2]), (None, [3])):
+            decoded = dict(self.codec.decode_picture(self.data, wanted))
+            self.assertEqual(list(decoded), list(expected))
+            for count, picture in decoded.items():
+                np.testing.assert_array_equal(image_io.to_array(picture), self.prefixes[count])
+
+    @parameterized.parameters(bytes, bytearray, memoryview)
+    def test_takes_any_bytes(self, kind):
+        np.testing.assert_array_equal(self.codec.decode(kind(self.data)), self.prefixes[3])
+
+    def test_file_of_another_model_is_refused(self):
+        data = testing.make_codec(testing.STACKED).encode(self.array)
+        with self.assertRaisesRegex(
+            ModelMismatchError, f"'tiny_two_scale'.*{rnn_codec.read_info(data).model_id}.*preset"
+        ):
+            self.codec.decode(data)
+
+    @parameterized.named_parameters(
+        ("short", 0, b"\0", "iteration 2 holds 1 bytes where a picture of this size takes 2"),
+        ("long", 0, b"\0\0\0", "iteration 2 holds 3 bytes"),
+        ("unknown_coder", 77, b"\0\0", "iteration 2 was packed by coder 77"),
+    )
+    def test_planes_that_no_codec_wrote_are_refused(self, coder, payload, message):
+        # Intact by their checksums, so no damage: decoding less would hide it.
+        contents = bitstream.read(self.data)
+        planes = list(contents.planes)
+        planes[1] = bitstream.Plane(coder, payload)
+        data = bitstream.write(contents.header, planes, alpha=contents.alpha)
+        with self.assertRaisesRegex(BitstreamError, message):
+            self.codec.decode(data)
+        np.testing.assert_array_equal(self.codec.decode(data, 1), self.prefixes[1])
+
+    def test_alpha_of_another_size_is_refused(self):
+        contents = bitstream.read(self.data)
+        alpha = image_io.encode_alpha(np.zeros((15, 18), np.uint8))
+        data = bitstream.write(contents.header, contents.planes, alpha=alpha)
+        with self.assertRaisesRegex(BitstreamError, "^alpha: expected a PNG in mode L, 17 x 15"):
+            self.codec.decode(data)
+
+    def test_small_file_that_declares_a_large_picture_costs_no_memory(self):
+        header = dataclasses.replace(bitstream.read(self.data).header, has_alpha=False)
+        header = dataclasses.replace(header, width=9000, height=9000)
+        data = bitstream.write(header, [bitstream.Plane(0, b"x")] * 3)
+        with self.assertRaisesRegex(BitstreamError, "iteration 1 holds 1 bytes"):
+            self.codec.decode(data)
+        with self.assertRaisesRegex(BitstreamError, "at most 80,999,999 pixels"):
+            limits = bitstream.Limits(max_pixels=80_999_999)
+            list(self.codec.decode_picture(data, limits=limits))
+
+    def test_metadata_survive_to_the_last_byte(self):
+        blocks = {"icc_profile": b"\0profile\xff", "exif": b"Exif\0\0II*\0", "xmp": b"<x/>\n"}
+        encoded = self.codec.encode_picture(Picture(self.array[..., :3], **blocks))
+        ((_, picture),) = self.codec.decode_picture(encoded.data)
+        self.assertEqual({name: getattr(picture, name) for name in blocks}, blocks)
+        self.assertEqual(picture.warnings, ())
+
+
+class DamageTest(parameterized.TestCase):
+    """Cut and damaged files give the right prefix or a `CodecError`, never anything else."""
+
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec()
+        array = testing.make_array(15, 17, "LA")
+        array[..., 1] = 200  # a few bytes as PNG
+        self.picture = dataclasses.replace(
+            image_io.picture_from_array(array), exif=b"Exif\0\0II", xmp=b"<x/>"
+        )
+        self.data = self.codec.encode_picture(self.picture).data
+        self.prefixes = {
+            count: picture.pixels for count, picture in self.codec.decode_picture(self.data, "all")
+        }
+
+    def decode(self, data):
+        """The number of iterations, 0 for a `CodecError`; all that came is checked."""
+        try:
+            ((count, picture),) = self.codec.decode_picture(data)
+        except CodecError as error:
+            self.assertNotIn("\n", str(error))
+            return 0
+        np.testing.assert_array_equal(picture.pixels, self.prefixes[count])
+        for name in ("exif", "xmp"):
+            self.assertIn(getattr(picture, name), (None, getattr(self.picture, name)))
+        if picture.alpha is not None:
+            np.testing.assert_array_equal(picture.alpha, self.picture.alpha)
+        self.assertNotEmpty(picture.warnings)
+        with self.assertRaises(CodecError):
+            self.codec.decode(data, strict=True)
+        return count
+
+    def test_every_truncation(self):
+        counts = [self.decode(self.data[:size]) for size in range(len(self.data))]
+        ends = rnn_codec.read_info(self.data).bytes_at_iteration
+        expected = [sum(size >= end for end in ends) for size in range(len(self.data))]
+        self.assertEqual(counts, expected)
+
+    @parameterized.parameters(0x01, 0x20, 0x80, 0xFF)
+    def test_every_flipped_byte(self, pattern):
+        counts = set()
+        for position in range(len(self.data)):
+            damaged = bytearray(self.data)
+            damaged[position] ^= pattern
+            counts.add(self.decode(bytes(damaged)))
+        self.assertEqual(counts, {0, 1, 2, 3})
+
+    @hypothesis.settings(max_examples=100, deadline=None, database=None)
+    @hypothesis.given(data=st.data())
+    def test_parts_that_are_missing_or_repeated(self, data):
+        start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(self.data))] * 2)))
+        into = data.draw(st.integers(0, len(self.data)))
+        spliced = self.data[:into] + self.data[start:end] + self.data[end:]
+        if spliced != self.data:
+            self.decode(spliced)
+
+    def test_bytes_after_the_end(self):
+        self.assertEqual(self.decode(self.data + b"more"), testing.ITERATIONS)
+
+
+class FilesTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec()
+        self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.source = self.folder / "photo.png"
+        self.array = testing.make_array(15, 17, "RGBA")
+        image_io.write_picture(image_io.picture_from_array(self.array), self.source)
+
+    def test_files_are_those_of_the_arrays(self):
+        file, restored = self.folder / "photo.rnnc", self.folder / "restored.png"
+        encoded = self.codec.encode_file(self.source, file, Target(iterations=2))
+        data = self.codec.encode(self.array, iterations=2)
+        self.assertEqual((file.read_bytes(), encoded.data), (data, data))
+        picture = self.codec.decode_file(file, restored, iterations=1)
+        expected = self.codec.decode(data, 1)
+        np.testing.assert_array_equal(image_io.to_array(picture), expected)
+        restored_again = image_io.read_picture(restored)
+        np.testing.assert_array_equal(image_io.to_array(restored_again), expected)
+
+    def test_faults_leave_no_file(self):
+        (self.folder / "bad.png").write_bytes(b"no picture")
+        with self.assertRaisesRegex(CodecError, "bad.png: expected a picture"):
+            self.codec.encode_file(self.folder / "bad.png", self.folder / "bad.rnnc")
+        with self.assertRaises(CodecError):
+            self.codec.decode_file(self.folder / "bad.png", self.folder / "worse.png")
+        with self.assertRaisesRegex(CodecError, "absent.png: expected a file, found none"):
+            self.codec.encode_file(self.folder / "absent.png", self.folder / "absent.rnnc")
+        names = {path.name for path in self.folder.iterdir()}
+        self.assertEqual(names, {"photo.png", "bad.png"})
+
+
+class PresetTest(absltest.TestCase):
+    def test_saved_preset_is_the_same_model(self):
+        codec = testing.make_codec()
+        with tempfile.TemporaryDirectory() as folder:
+            codec.save_preset(os.path.join(folder, "copy"))
+            preset = presets.load(os.path.join(folder, "copy"))
+        self.assertEqual(preset.identity, codec.identity)
+        self.assertEqual(preset.config, codec.config)
+
+    def test_models_differ_in_identity(self):
+        self.assertNotEqual(
+            testing.make_codec(testing.TWO_SCALE).identity,
+            testing.make_codec(testing.STACKED).identity,
+        )
+
+    def test_unknown_preset_is_refused(self):
+        with self.assertRaisesRegex(PresetError, "^'absent': expected a preset's folder or one of"):
+            Codec.from_preset("absent")
+
+    def test_weights_of_another_network_are_refused(self):
+        config = testing.make_codec(testing.TWO_SCALE).config
+        weights = testing.make_codec(testing.STACKED).preset.weights
+        with self.assertRaisesRegex(PresetError, "its weights are of another network"):
+            Codec(presets.Preset(config, weights))
+
+
+class PackageTest(absltest.TestCase):
+    def test_names_that_the_package_promises(self):
+        for name in rnn_codec.__all__:
+            self.assertTrue(hasattr(rnn_codec, name), name)
+        self.assertIs(rnn_codec.Codec, Codec)
+        with self.assertRaises(AttributeError):
+            rnn_codec.absent  # noqa: B018
+
+    def test_import_is_light(self):
+        code = (
+            "import sys, json, rnn_codec; "
+            "print(json.dumps(sorted({'keras', 'tensorflow', 'jax', 'numpy'} & set(sys.modules))))"
+        )
+        output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+        self.assertEqual((json.loads(output.stdout), output.stderr), ([], b""))
+
+
+if __name__ == "__main__":
+    absltest.main()

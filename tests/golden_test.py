@@ -1,0 +1,92 @@
+"""Files of every release decode for ever: tests/golden/README.md."""
+
+import hashlib
+import json
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import Image
+
+from rnn_codec import bitstream
+from tests import make_golden, testing
+
+# Each set with the hash of its index, which has the hashes of the files. Never change a line.
+SETS = {"format_1_raw": "80e426e1af9b91bb822b4a90d0845ac4ab0a486ee9b1227f3db3c8a0bf7c5719"}
+
+
+def read_index(name):
+    return json.loads((testing.GOLDEN / name / "index.json").read_text())
+
+
+ALL_FILES = [(name, file) for name in SETS for file in read_index(name)]
+
+
+class GoldenTest(parameterized.TestCase):
+    @parameterized.parameters(SETS.items())
+    def test_nothing_was_changed(self, name, expected):
+        folder = testing.GOLDEN / name
+        index = (folder / "index.json").read_bytes()
+        self.assertEqual(hashlib.sha256(index).hexdigest(), expected)
+        files = {path.relative_to(folder).with_suffix("").as_posix() for path in _files(folder)}
+        self.assertEqual(files, set(read_index(name)))
+
+    def test_every_set_is_tested(self):
+        found = {path.parent.name for path in testing.GOLDEN.glob("*/index.json")}
+        self.assertEqual(found, set(SETS))
+
+    @parameterized.parameters(testing.TWO_SCALE, testing.STACKED)
+    def test_identity_of_a_model_stays(self, preset):
+        # It is in every file: what changes it (a new field of the configuration, say) makes all
+        # files unreadable.
+        models = {
+            entry["model"]
+            for name in SETS
+            for file, entry in read_index(name).items()
+            if file.startswith(preset)
+        }
+        self.assertEqual(models, {testing.make_codec(preset).identity.hex()})
+
+    @parameterized.parameters(ALL_FILES)
+    def test_bits_and_metadata_are_those_that_were_written(self, name, file):
+        expected = dict(read_index(name)[file])
+        del expected["model"]
+        data = (testing.GOLDEN / name / f"{file}.rnnc").read_bytes()
+        self.assertEqual(make_golden.describe(_codec(file), data), expected)
+
+    @parameterized.parameters(ALL_FILES)
+    def test_pixels_are_within_one_level(self, name, file):
+        path = testing.GOLDEN / name / file
+        data = path.with_suffix(".rnnc").read_bytes()
+        pictures = sorted(path.parent.glob(f"{path.name}_[0-9][0-9].png"))
+        self.assertLen(pictures, 2)
+        for picture in pictures:
+            expected = np.array(Image.open(picture))
+            restored = _codec(file).decode(data, int(picture.stem[-2:]))
+            self.assertEqual(restored.shape, expected.shape)
+            difference = np.abs(restored.astype(int) - expected)
+            self.assertLessEqual(difference.max(), 1)
+            if expected.ndim == 3 and expected.shape[2] in (2, 4):
+                self.assertEqual(difference[..., -1].max(), 0)  # alpha is exact
+
+
+class TruncationTest(absltest.TestCase):
+    def test_truncated_file_is_what_truncate_makes(self):
+        for preset in (testing.TWO_SCALE, testing.STACKED):
+            folder = testing.GOLDEN / "format_1_raw" / preset
+            whole, short, cut = (
+                (folder / f"{name}.rnnc").read_bytes() for name in ("metadata", "truncated", "cut")
+            )
+            self.assertEqual(bitstream.truncate(whole, 2), short)
+            self.assertEqual(bitstream.truncate(cut, 2), short)
+
+
+def _codec(file):
+    return testing.make_codec(file.partition("/")[0])
+
+
+def _files(folder):
+    return folder.glob("*/*.rnnc")
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,223 @@
+"""Tests for rnn_codec/progressive.py and rnn_codec/compilation.py, on networks of 8 channels."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import keras
+from keras import ops
+import numpy as np
+
+from rnn_codec import compilation, progressive
+from rnn_codec.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
+
+ITERATIONS = 3
+
+
+def tiny_config(name, architecture="two_scale", cell="gru", reconstruction="one_shot", **kwargs):
+    return CodecConfig(
+        name,
+        architecture,
+        encoder_cell=cell,
+        decoder_cell=cell,
+        reconstruction=reconstruction,
+        width=0.01,
+        bits=4,
+        iterations=ITERATIONS,
+        **kwargs,
+    )
+
+
+PRODUCT = tiny_config("product", stochastic_bits=False, encoder_sees_image=True)
+FAMILY = [
+    tiny_config("_".join(choices), *choices)
+    for choices in itertools.product(ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS)
+]
+PAPER = [config for config in FAMILY if config.name.startswith("stacked_residual_gru")]
+
+
+def each(configs):
+    return parameterized.named_parameters((config.name, config) for config in configs)
+
+
+def zero_weights():
+    """For weights that will be replaced: drawing them on JAX compiles for seconds for each shape."""
+    zeros = keras.initializers.Zeros.__call__
+    return mock.patch.object(keras.initializers.GlorotUniform, "__call__", zeros)
+
+
+def make_network(config):
+    """A network with random weights."""
+    with zero_weights():
+        network = progressive.ProgressiveNetwork.create(config)
+    rng = np.random.default_rng(1)
+    for weight in network.trainable_variables:
+        deviation = math.sqrt(2.0 / math.prod(weight.shape[:-1]))
+        weight.assign(rng.normal(0.0, deviation, weight.shape))
+    return network
+
+
+shared_network = functools.cache(make_network)
+
+
+def make_picture(height=16, width=32, batch=2):
+    rng = np.random.default_rng(2)
+    return rng.uniform(-1.0, 1.0, (batch, height, width, 3)).astype(np.float32)
+
+
+def encode(steps, image, count=ITERATIONS):
+    """Planes and reconstructions of the first iterations, as NumPy arrays."""
+    turns = list(itertools.islice(progressive.iterate(steps, image=image), count))
+    return [to_numpy(t.bits) for t in turns], [to_numpy(t.reconstruction) for t in turns]
+
+
+def decode(steps, planes, wanted=None):
+    turns = progressive.iterate(steps, planes=planes, wanted=wanted)
+    return [t.reconstruction if t.reconstruction is None else to_numpy(t.reconstruction) for t in turns]
+
+
+def to_numpy(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def written_out(network, image):
+    """The loop as the paper has it, with all but the networks in NumPy."""
+    config = network.config
+    batch, height, width, _ = image.shape
+    encoder_states, decoder_states, *_ = network.initial_states(batch, height, width)
+    picture, gain = np.zeros_like(image), np.float32(1.0)
+    for _ in range(ITERATIONS):
+        seen = (image - picture) * gain
+        if config.encoder_sees_image:
+            seen = np.concatenate([seen, image], axis=-1)
+        features, encoder_states = network.encoder(seen, encoder_states)
+        bits = to_numpy(network.binarizer(features))
+        features, decoder_states = network.decoder(bits, decoder_states)
+        output = to_numpy(network.synthesis(features))
+        if config.reconstruction == "one_shot":
+            picture = output
+        elif config.reconstruction == "additive":
+            picture = picture + output
+        else:
+            picture = picture + output / gain
+            blocks = to_numpy(network.gain(output / gain))
+            gain = blocks.repeat(32, axis=1).repeat(32, axis=2)[:, :height, :width]
+        yield bits, picture
+
+
+class LoopTest(parameterized.TestCase):
+    @each([*FAMILY, PRODUCT])
+    def test_is_the_papers_and_needs_only_planes_to_decode(self, config):
+        network, image = shared_network(config), make_picture()
+        planes, pictures = encode(network, image)
+        for bits, picture, (expected_bits, expected_picture) in zip(
+            planes, pictures, written_out(network, image), strict=True
+        ):
+            np.testing.assert_array_equal(np.abs(bits), 1.0)
+            np.testing.assert_array_equal(bits, expected_bits)
+            np.testing.assert_allclose(picture, expected_picture, atol=1e-5, rtol=1e-5)
+        np.testing.assert_array_equal(decode(network, planes), pictures)
+
+    @each([PRODUCT, *PAPER])
+    def test_stopping_early_changes_nothing_before(self, config):
+        network, image = shared_network(config), make_picture()
+        planes, pictures = encode(network, image)
+        first_planes, first_pictures = encode(network, image, count=2)
+        np.testing.assert_array_equal(first_planes, planes[:2])
+        np.testing.assert_array_equal(first_pictures, pictures[:2])
+        np.testing.assert_array_equal(decode(network, planes[:2]), pictures[:2])
+
+    @each([PRODUCT, *PAPER])
+    def test_unwanted_iterations_are_skipped_where_that_is_possible(self, config):
+        network = shared_network(config)
+        planes, pictures = encode(network, make_picture())
+        first, second, third = decode(network, planes, wanted=[2])
+        np.testing.assert_array_equal(second, pictures[1])
+        if config.reconstruction == "one_shot":
+            self.assertIsNone(first)
+            self.assertIsNone(third)
+        else:
+            np.testing.assert_array_equal([first, third], [pictures[0], pictures[2]])
+
+    def test_pictures_of_a_batch_do_not_mix(self):
+        network, batch = shared_network(PRODUCT), make_picture()
+        planes, pictures = encode(network, batch)
+        alone_planes, alone_pictures = encode(network, batch[1:])
+        np.testing.assert_array_equal(np.stack(planes)[:, 1:], alone_planes)
+        np.testing.assert_allclose(np.stack(pictures)[:, 1:], alone_pictures, atol=1e-5)
+
+
+class CompiledTest(parameterized.TestCase):
+    @parameterized.named_parameters(
+        ("product", PRODUCT, [(48, 32), (80, 16)]),
+        ("paper", PAPER[-1], [(16, 16)]),
+    )
+    def test_equals_the_eager_loop_at_any_size(self, config, sizes):
+        network = shared_network(config)
+        compiled = compilation.CompiledSteps(network)
+        for height, width in sizes:
+            image = make_picture(height, width)
+            planes, pictures = encode(compiled, image)
+            eager_planes, _ = encode(network, image)
+            # A feature next to zero may round to the other side.
+            self.assertLess(np.mean(planes[0] != eager_planes[0]), 0.05)
+            for picture, eager in zip(pictures, decode(network, planes), strict=True):
+                self.assertEqual(picture.shape, (2, height, width, 3))
+                np.testing.assert_allclose(picture, eager, atol=1e-4, rtol=1e-4)
+            # Not nearly: it is the same machine and the same functions.
+            np.testing.assert_array_equal(decode(compiled, planes), pictures)
+
+    def test_half_precision_decodes_what_it_encoded(self):
+        self.addCleanup(keras.config.set_dtype_policy, keras.config.dtype_policy())
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        network = make_network(PRODUCT)
+        compiled = compilation.CompiledSteps(network)
+        planes, pictures = encode(compiled, make_picture())
+        np.testing.assert_array_equal(np.abs(planes), 1.0)
+        self.assertTrue(np.all(np.isfinite(pictures)))
+        np.testing.assert_array_equal(decode(compiled, planes), pictures)
+
+
+class NetworkTest(parameterized.TestCase):
+    def test_call_runs_all_iterations(self):
+        network = shared_network(PRODUCT)
+        pixels = np.random.default_rng(3).integers(0, 256, (2, 16, 32, 3), dtype=np.uint8)
+        outputs = network(pixels)
+        planes, pictures = encode(network, pixels / np.float32(127.5) - 1)
+        np.testing.assert_array_equal(to_numpy(outputs["planes"]), np.stack(planes, axis=1))
+        np.testing.assert_array_equal(
+            to_numpy(outputs["reconstructions"]), np.stack(pictures, axis=1)
+        )
+
+    @each([PRODUCT, tiny_config("paper", "stacked", "lstm", "residual_scaling")])
+    def test_training_reaches_every_weight_through_the_bits(self, config):
+        network = make_network(dataclasses.replace(config, iterations=2))
+        pixels = np.random.default_rng(3).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+        before = [to_numpy(weight) for weight in network.trainable_variables]
+        network.compile(
+            keras.optimizers.SGD(1.0), loss={"reconstructions": "mae", "planes": None}
+        )
+        network.train_on_batch(pixels, {"reconstructions": np.zeros((2, 2, 16, 16, 3))})
+        for weight, values in zip(network.trainable_variables, before):
+            self.assertTrue(np.all(np.isfinite(to_numpy(weight))), weight.path)
+            self.assertFalse(np.array_equal(to_numpy(weight), values), weight.path)
+
+    def test_is_kept(self):
+        network = shared_network(PRODUCT)
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "network.keras")
+        network.save(path)
+        with zero_weights():
+            loaded = keras.saving.load_model(path)
+        self.assertEqual(loaded.config, network.config)
+        image = make_picture()
+        for kept, original in zip(encode(loaded, image), encode(network, image)):
+            np.testing.assert_array_equal(kept, original)
+
+
+if __name__ == "__main__":
+    absltest.main()

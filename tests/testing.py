@@ -1,0 +1,118 @@
+"""What several tests share: tiny codecs, test pictures, and the commands run in-process."""
+
+import dataclasses
+import functools
+import importlib
+import io
+import pathlib
+import sys
+from unittest import mock
+
+from absl import flags
+import numpy as np
+
+from rnn_codec.codec import Codec
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+# Presets whose every layer is as narrow as they get, trained for a minute by tests/make_golden.py.
+# The second has what the first does not: the paper's cell, states at every resolution, a P[i] that
+# needs P[i-1], and a gain.
+TWO_SCALE, STACKED = "two_scale", "stacked"
+ITERATIONS = 3
+BLOCK_BYTES = 1  # raw, of one iteration and 16x16 pixels
+
+
+def preset_folder(name=TWO_SCALE):
+    """The folder of a tiny preset, for the commands' --preset."""
+    return str(GOLDEN / name)
+
+
+@functools.cache
+def make_codec(name=TWO_SCALE):
+    """The codec of a tiny preset, made once: compiling takes longer than coding."""
+    return Codec.from_preset(preset_folder(name))
+
+
+def make_array(height, width, mode="RGB", seed=0):
+    """Waves and noise: uint8 `[height, width]`, or with 2 to 4 channels, by Pillow's `mode`."""
+    rng = np.random.default_rng(seed)
+    rows, columns, channels = np.ogrid[:height, :width, : len(mode)]
+    waves = np.sin(rows / 9 + 2 * channels + seed) + np.cos(columns / 7 - channels)
+    values = 127.5 + 50 * waves + rng.normal(0, 10, (height, width, len(mode)))
+    array = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return array[..., 0] if mode == "L" else array
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    exit_code: int
+    data: bytes  # standard output
+    stderr: str
+
+    @property
+    def stdout(self):
+        return self.data.decode()
+
+
+# The flags of each command. Commands are programs of their own and share names of flags, but absl
+# has one registry for a process: here they take turns in it.
+_command_flags = {}
+
+
+def load_command(name):
+    """The module of a command, with its flags, and no other command's, in absl's registry."""
+    full_name = f"rnn_codec.commands.{name}"
+    for holders in _command_flags.values():
+        for holder in holders:
+            if holder.name in flags.FLAGS and flags.FLAGS[holder.name] is holder:
+                delattr(flags.FLAGS, holder.name)
+    module = importlib.import_module(full_name)
+    if name not in _command_flags:
+        _command_flags[name] = flags.FLAGS.flags_by_module_dict()[full_name]
+    for holder in _command_flags[name]:
+        if holder.name not in flags.FLAGS:
+            flags.FLAGS[holder.name] = holder
+    return module
+
+
+def run_command(name, *args, stdin=b"", preset=None):
+    """Runs a command in this process, with the tiny codec unless another preset is named.
+
+    Args:
+        name: "encode" or "decode".
+        *args: strings or paths, as on the command line.
+        stdin: bytes.
+        preset: what --preset says.
+
+    Returns:
+        `Result`.
+    """
+    module = load_command(name)
+    args = [name, f"--preset={preset or preset_folder()}", *map(str, args)]
+    streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b"")]
+    flags.FLAGS.unparse_flags()
+    for holder in _command_flags[name]:
+        holder.unparse()
+    module._codec.cache_clear()
+    with (
+        mock.patch.object(sys, "stdin", streams[0]),
+        mock.patch.object(sys, "stdout", streams[1]),
+        mock.patch.object(sys, "stderr", streams[2]),
+        mock.patch.object(Codec, "from_preset", _from_preset),
+    ):
+        exit_code = module.main(flags.FLAGS(args))
+        for stream in streams[1:]:
+            stream.flush()
+    out, err = (stream.buffer.getvalue() for stream in streams[1:])
+    return Result(exit_code or 0, out, err.decode())
+
+
+@functools.cache
+def _from_preset(name=None, precision="float32"):
+    return make_codec() if name == preset_folder() else _FROM_PRESET(name, precision)
+
+
+_FROM_PRESET = Codec.from_preset

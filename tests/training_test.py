@@ -1,0 +1,410 @@
+"""Tests for rnn_codec/training.py and rnn_codec/distribution.py."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+import training_runs
+from training_runs import CONFIG, OPTIONS
+
+from rnn_codec import distribution, presets, training
+from rnn_codec.errors import CodecError
+
+# For what needs a network of its own: one iteration compiles faster.
+SHORT_CONFIG = dataclasses.replace(CONFIG, iterations=1)
+SHORT = dataclasses.replace(OPTIONS, steps=2, steps_per_epoch=2)
+
+
+class OnStep(keras.callbacks.Callback):
+    """Calls a function after some step of this process."""
+
+    def __init__(self, step, function):
+        super().__init__()
+        self.step, self.function = step, function
+        self.steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        if self.steps == self.step:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            self.function(self.model)
+
+
+class WorkdirTest(parameterized.TestCase):
+    """A test with a work folder."""
+
+    def setUp(self):
+        super().setUp()
+        self.workdir = self.make_folder()
+
+    def make_folder(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        return os.path.join(folder, "run")
+
+    def train(self, options=OPTIONS, config=CONFIG, workdir=None, **kwargs):
+        photos = kwargs.pop("photos", None) or training_runs.photo_arrays()
+        return training.train(config, photos, options, workdir or self.workdir, **kwargs)
+
+
+class RunTest(WorkdirTest):
+    """One run, not interrupted, and all that it leaves behind."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.whole = os.path.join(cls.folder, "whole")
+        cls.photos = training_runs.photo_arrays()
+        cls.figures = training.train(CONFIG, cls.photos, OPTIONS, cls.whole)
+        cls.checkpoint = training_runs.read_checkpoint(cls.whole)
+
+    def events(self, name):
+        accumulator = event_accumulator.EventAccumulator(
+            os.path.join(self.whole, training.LOG_FOLDER, name)
+        )
+        accumulator.Reload()
+        return accumulator
+
+    def test_ends_at_exactly_its_last_step(self):
+        self.assertEqual(json.loads(self.checkpoint["state"].tobytes()), {"step": 23})
+        iteration = next(self.checkpoint[name] for name in self.checkpoint if "/iteration" in name)
+        self.assertEqual(iteration, 23)
+
+    def test_returns_figures_of_each_iteration(self):
+        self.assertGreater(self.figures["psnr_db/iteration_02"], 5.0)
+        self.assertBetween(self.figures["ms_ssim/iteration_02"], 0.0, 1.0)
+        mean = np.mean([self.figures[f"loss/iteration_0{i}"] for i in (1, 2)])
+        self.assertAlmostEqual(self.figures["loss"], mean, places=5)
+
+    def test_learns(self):
+        losses = [event.value for event in self.events("validation").Scalars("loss")]
+        self.assertLess(losses[-1], losses[0])
+
+    def test_logs_each_validation(self):
+        log = self.events("validation")
+        figures = ("loss", "psnr_db", "ms_ssim", "bits_per_pixel")
+        names = {f"{name}/iteration_0{i}" for name in figures for i in (1, 2)}
+        self.assertEqual(set(log.Tags()["scalars"]), names | {"loss"})
+        steps = [event.step for event in log.Scalars("psnr_db/iteration_02")]
+        self.assertEqual(steps, [5, 10, 15, 20, 23])
+        last = log.Scalars("psnr_db/iteration_02")[-1].value
+        self.assertAlmostEqual(last, self.figures["psnr_db/iteration_02"], places=4)
+        bits = log.Scalars("bits_per_pixel/iteration_01")[-1].value
+        self.assertBetween(bits, 0.0, CONFIG.bits / 256)
+
+    def test_logs_pictures(self):
+        log = self.events("validation")
+        self.assertEqual(set(log.Tags()["images"]), {"rate_distortion", "strip_1", "strip_2"})
+        strip = log.Images("strip_1")[-1]
+        # I, P[1], P[2] of 32 pixels, above R[1], R[2].
+        self.assertEqual((strip.width, strip.height), (96, 64))
+
+    def test_logs_training(self):
+        log = self.events("train")
+        names = {
+            f"{name}/iteration_0{i}"
+            for name in ("loss", "psnr_db", "bits_per_pixel")
+            for i in (1, 2)
+        }
+        self.assertEqual(set(log.Tags()["scalars"]), names)
+
+    def test_a_checkpoint_holds_raw_weights_and_their_average(self):
+        raw = [
+            self.checkpoint[name] for name in sorted(self.checkpoint) if name.startswith("model/")
+        ]
+        averages = [
+            self.checkpoint[name] for name in sorted(self.checkpoint) if name.endswith("_average")
+        ]
+        self.assertLen(averages, len(raw))
+        difference = max(np.abs(a - b).max() for a, b in zip(raw, averages))
+        self.assertGreater(difference, 1e-4)
+
+    def test_an_interrupted_run_resumed_ends_with_the_same_bits(self):
+        # In the middle of an epoch; what was done of it is repeated.
+        def interrupt(model):
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.train(extra_callbacks=[OnStep(8, interrupt)])
+        self.assert_preset_is_the_average(self.workdir)
+        state = training_runs.read_checkpoint(self.workdir)["state"]
+        self.assertEqual(json.loads(state.tobytes()), {"step": 5})
+        self.assertEqual(self.train(resume=True), self.figures)
+        resumed = training_runs.read_checkpoint(self.workdir)
+        self.assertEqual(sorted(resumed), sorted(self.checkpoint))
+        for name, expected in self.checkpoint.items():
+            np.testing.assert_array_equal(resumed[name], expected, name)
+        for name in os.listdir(os.path.join(self.whole, training.PRESET_FOLDER)):
+            paths = [
+                os.path.join(run, training.PRESET_FOLDER, name)
+                for run in (self.whole, self.workdir)
+            ]
+            contents = []
+            for path in paths:
+                with open(path, "rb") as file:
+                    contents.append(file.read())
+            self.assertEqual(*contents, name)
+
+    def assert_preset_is_the_average(self, workdir):
+        """After one epoch, whose weights are the best by necessity."""
+        checkpoint = training_runs.read_checkpoint(workdir)
+        averages = [checkpoint[name] for name in sorted(checkpoint) if name.endswith("_average")]
+        preset = presets.load(os.path.join(workdir, training.PRESET_FOLDER))
+        for (path, saved), average in zip(preset.weights.items(), averages, strict=True):
+            np.testing.assert_array_equal(saved, average.astype(np.float16), path)
+
+    def test_a_finished_run_has_nothing_to_do(self):
+        before = training_runs.files_below(self.whole)
+        with self.assertLogs(level="INFO") as logs:
+            self.assertEqual(self.train(workdir=self.whole, resume=True), {})
+        self.assertIn("reached its 23 steps", logs.output[-1])
+        self.assertEqual(training_runs.files_below(self.whole), before)
+
+    def test_a_run_is_not_overwritten(self):
+        with self.assertRaisesRegex(CodecError, "holds a run already; add --resume"):
+            self.train(workdir=self.whole)
+
+    def test_tells_what_was_asked_otherwise_on_resuming(self):
+        shutil.copytree(self.whole, self.workdir)
+        with self.assertLogs(level="WARNING") as logs:
+            self.train(dataclasses.replace(OPTIONS, seed=7, steps=20), resume=True)
+        self.assertLen(logs.output, 2)
+        self.assertIn("resumed with seed 7; it was 0", logs.output[0])
+
+    def test_another_networks_checkpoint_is_refused(self):
+        config = dataclasses.replace(CONFIG, bits=16)
+        with self.assertRaisesRegex(CodecError, "resume with the flags the run was started with"):
+            self.train(config=config, workdir=self.whole, resume=True)
+
+    @parameterized.named_parameters(
+        # A step later the loss tells; but no step comes after the fifth, and an encoder that is
+        # broken gives bits all the same.
+        ("in_an_epoch", 7, "synthesis", "loss"),
+        ("at_its_end", 10, "synthesis", "loss"),
+        ("at_its_end_and_unseen", 10, "encoder", "weights"),
+    )
+    def test_what_is_not_finite_is_never_kept(self, step, part, subject):
+        def break_weights(model):
+            variables = [v for v in model.trainable_variables if f"/{part}/" in v.path]
+            for variable in [*variables, *model.optimizer.variables]:
+                if f"_{part}_" in variable.path or variable in variables:
+                    variable.assign(np.full(variable.shape, np.nan))
+
+        kept = {}
+
+        def look(model):
+            kept.update(self.kept_files())
+
+        with self.assertRaisesRegex(
+            CodecError, f"the {subject} .* finite.*--learning_rate"
+        ) as fault:
+            self.train(extra_callbacks=[OnStep(6, look), OnStep(step, break_weights)])
+        self.assertNotIn("\n", str(fault.exception))
+        self.assertEqual(self.kept_files(), kept)
+        state = training_runs.read_checkpoint(self.workdir)["state"]
+        self.assertEqual(json.loads(state.tobytes()), {"step": 5})
+
+    def kept_files(self):
+        files = training_runs.files_below(self.workdir)
+        return {path: content for path, content in files.items() if "/logs/" not in path}
+
+    def test_another_runs_preset_is_not_taken_for_the_best(self):
+        folder = os.path.join(self.workdir, training.PRESET_FOLDER)
+        os.makedirs(folder)
+        with open(os.path.join(folder, training.PresetExport.RECORD), "w") as file:
+            json.dump({"loss": -100.0}, file)
+
+        def interrupt(model):
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.train(extra_callbacks=[OnStep(6, interrupt)])
+        self.assert_preset_is_the_average(self.workdir)
+
+    def test_a_fault_of_the_data_is_told_as_itself(self):
+        photos = training_runs.photo_arrays()
+        load, loads = photos.load, []
+
+        def fail(item):
+            loads.append(item)
+            if len(loads) > 80:
+                raise CodecError("disk: gone")
+            return load(item)
+
+        with mock.patch.object(photos, "load", fail), self.assertLogs(level="WARNING"):
+            with self.assertRaisesRegex(CodecError, "^disk: gone So it went with 100 photographs"):
+                self.train(photos=photos)
+
+
+class OptionsTest(WorkdirTest):
+    """Runs of their own."""
+
+    def test_trains_in_mixed_precision_from_a_preset(self):
+        network = training.build(SHORT_CONFIG, SHORT)[0].network
+        preset = presets.from_network(network)
+        rate_of_zero = dataclasses.replace(SHORT, precision="mixed_bfloat16", learning_rate=0.0)
+        figures = self.train(rate_of_zero, SHORT_CONFIG, initial_preset=preset)
+        self.assertTrue(np.isfinite(figures["loss"]))
+        for name, array in training_runs.read_checkpoint(self.workdir).items():
+            if name.startswith("model/"):
+                self.assertEqual(array.dtype, np.float32)
+                path = name.split("/", 2)[2]
+                np.testing.assert_array_equal(array, preset.weights[path].astype(np.float32))
+        self.assertEqual(keras.config.dtype_policy().name, "float32")
+
+    def test_batches_must_divide_among_devices(self):
+        with mock.patch.object(distribution, "scope") as scope:
+            scope.return_value.__enter__.return_value = 3
+            with self.assertRaisesRegex(CodecError, "--batch_size=4: expected a multiple of the 3"):
+                self.train()
+
+    def test_devices_must_exist(self):
+        with self.assertRaisesRegex(CodecError, "--devices=64: expected at most"):
+            self.train(dataclasses.replace(OPTIONS, devices="64"))
+        with self.assertRaisesRegex(CodecError, "^--devices=tpu: [^\n]*$"):
+            self.train(dataclasses.replace(OPTIONS, devices="tpu"))
+
+    def test_workdir_must_be_writable(self):
+        os.makedirs(os.path.dirname(self.workdir), exist_ok=True)
+        with open(self.workdir, "w"):
+            pass
+        with self.assertRaisesRegex(CodecError, "expected a folder to write to"):
+            self.train(workdir=os.path.join(self.workdir, "below_a_file"))
+
+    def test_learning_rate_warms_up_and_decays(self):
+        options = dataclasses.replace(OPTIONS, steps=100, warmup_steps=10, learning_rate=1e-2)
+        schedule = training.learning_rate_schedule(options)
+        rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100)]
+        np.testing.assert_allclose(rates, [0.0, 5e-3, 1e-2, 5.05e-3, 1e-4], rtol=1e-5)
+
+    @pytest.mark.tensorflow
+    def test_graph_and_profile_on_request(self):
+        options = dataclasses.replace(SHORT, graph=True, profile=(1, 2))
+        self.train(options, SHORT_CONFIG)
+        logs = os.path.join(self.workdir, training.LOG_FOLDER, "train")
+        accumulator = event_accumulator.EventAccumulator(logs)
+        accumulator.Reload()
+        names = {node.name for node in self.parse_graph(accumulator.SerializedGraph()).node}
+        self.assertTrue(any("encoder" in name for name in names))
+        self.assertTrue(
+            any(name.endswith(".xplane.pb") for name in training_runs.files_below(logs))
+        )
+
+    def parse_graph(self, serialized):
+        from tensorboard.compat.proto import graph_pb2
+
+        return graph_pb2.GraphDef.FromString(serialized)
+
+
+class AveragedWeightsTest(absltest.TestCase):
+    def test_validation_and_earlier_callbacks_see_averages_later_ones_the_raw_weights(self):
+        seen = {}
+
+        class Look(keras.callbacks.Callback):
+            def __init__(self, name):
+                super().__init__()
+                self.name = name
+
+            def on_epoch_end(self, epoch, logs=None):
+                weight = np.array(self.model.trainable_variables[0])
+                seen[self.name, epoch] = weight, logs["val_loss"]
+
+        class Track(keras.callbacks.Callback):
+            """The average, computed anew."""
+
+            average, raw = None, None
+
+            def on_train_batch_end(self, batch, logs=None):
+                if keras.backend.backend() == "jax":
+                    self.model.jax_state_sync()
+                self.raw = np.array(self.model.trainable_variables[0])
+                self.average = (
+                    self.raw if self.average is None else 0.5 * self.average + 0.5 * self.raw
+                )
+
+            def on_epoch_end(self, epoch, logs=None):
+                seen["tracked", epoch] = self.raw, self.average
+
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        optimizer = distribution.Adam(0.1, global_clipnorm=1.0, use_ema=True, ema_momentum=0.5)
+        model.compile(optimizer, "mse")
+        inputs, targets = np.ones((4, 1), np.float32), np.full((4, 1), 3.0, np.float32)
+        callbacks = [Track(), Look("before"), training.AveragedWeights(), Look("after")]
+        model.fit(
+            inputs, targets, batch_size=1, epochs=2, validation_data=(inputs, targets),
+            callbacks=callbacks, verbose=0,
+        )  # fmt: skip
+        for epoch in range(2):
+            raw, average = seen["tracked", epoch]
+            weight, loss = seen["before", epoch]
+            np.testing.assert_allclose(weight, average, rtol=1e-6)
+            self.assertAlmostEqual(loss, (3.0 - average.item()) ** 2, places=5)
+            np.testing.assert_array_equal(seen["after", epoch][0], raw)
+
+
+# Trains on one device and on two, and prints how much the checkpoints differ, as a share of each
+# array's largest value. The norm is clipped well below that of the gradient, and the moments of
+# Adam are compared too: its steps alone would not tell a loss of another scale.
+TWO_DEVICES = """
+import dataclasses, os, sys
+sys.path.insert(0, sys.argv[1])
+import keras
+import numpy as np
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+import training_runs
+from rnn_codec import training
+checkpoints, losses = [], []
+for devices in "12":
+    options = dataclasses.replace(
+        training_runs.OPTIONS, steps=3, steps_per_epoch=2, loss="l1", clip_norm=0.01,
+        warmup_steps=0, devices=devices,
+    )
+    workdir = os.path.join(sys.argv[2], devices)
+    config = dataclasses.replace(training_runs.CONFIG, iterations=1)
+    figures = training.train(config, training_runs.photo_arrays(), options, workdir)
+    losses.append(figures["loss"])
+    checkpoints.append(training_runs.read_checkpoint(workdir))
+one, two = checkpoints
+shares = [np.abs(one[k] - two[k]).max() / np.abs(one[k]).max() for k in one if "/" in k]
+print(len(shares), max(shares), *losses)
+"""
+
+
+class DevicesTest(WorkdirTest):
+    def test_two_devices_do_what_one_does(self):
+        process = subprocess.run(
+            [sys.executable, "-c", TWO_DEVICES, os.path.dirname(__file__), self.workdir],
+            env=training_runs.environment(
+                XLA_FLAGS="--xla_force_host_platform_device_count=2",
+            ),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        count, share, *losses = map(float, process.stdout.split())
+        self.assertGreater(count, 50)
+        self.assertLess(share, 1e-4)
+        self.assertAlmostEqual(*losses, places=4)
+        self.assertTrue(np.isfinite(losses).all())
+
+
+if __name__ == "__main__":
+    absltest.main()
