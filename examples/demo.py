@@ -24,6 +24,7 @@ _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the p
 _BUILT_IN = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 _TILE = 300  # width of a picture on the contact sheet, in pixels
 _LABEL = 30  # height of the text below each
+_HEADINGS = f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-SSIM':>8}"
 
 
 def main(argv):
@@ -32,7 +33,7 @@ def main(argv):
     os.makedirs(_OUTPUT.value, exist_ok=True)
     codec = Codec.from_preset(_PRESET.value)
     counts = [n for n in (1, 2, 4, 8, 16) if n <= codec.config.iterations]
-    rows = []
+    rows, figures = [], {count: [] for count in counts}
     for path in _photos():
         picture = image_io.read_picture(path)
         name = os.path.basename(path)
@@ -41,13 +42,20 @@ def main(argv):
         image_io.write_atomically(file_path, encoded.data)
         print(f"\n{name}: {picture.width} x {picture.height}, {os.path.getsize(path)} bytes")
         print(f"  -> {file_path}, {len(encoded.data)} bytes")
-        print(f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-SSIM':>8}")
+        print(_HEADINGS)
         row = [(picture, "original")]
         # Restored from the file on disk: each count from its beginning alone.
         data = image_io.read_bytes(file_path)
         for count in counts:
-            row.append(_restore(codec, rnn_codec.truncate(data, count), count, picture, name))
+            data_so_far = rnn_codec.truncate(data, count)
+            restored, values = _restore(codec, data_so_far, count, picture, name)
+            row.append((restored, f"{count}: {len(data_so_far)} bytes, {values[1]:.3f} bpp"))
+            figures[count].append(values)
         rows.append(row)
+    print(f"\nmean of {len(rows)} photographs")
+    print(_HEADINGS)
+    for count in counts:
+        print(_line(count, [_mean(column) for column in zip(*figures[count])]))
     sheet = os.path.join(_OUTPUT.value, "contact_sheet.png")
     _draw(rows).save(sheet)
     print(f"\n{sheet}: each photograph and its restorations")
@@ -62,15 +70,26 @@ def _photos():
 
 
 def _restore(codec, data, count, original, name):
-    """Decodes, writes and prints one restoration; returns it with its label."""
+    """Decodes, writes and prints one restoration; returns it with bytes, bpp, PSNR, MS-SSIM."""
     ((_, restored),) = codec.decode_picture(data)
     image_io.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))
     bpp = 8 * len(data) / (original.width * original.height)
     psnr_db = metrics.psnr_db(original.pixels, restored.pixels)
     ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)
-    similarity = "-" if ms_ssim is None else f"{ms_ssim:.4f}"
-    print(f"  {count:>10} {len(data):>8} {bpp:>6.3f} {psnr_db:>9.2f} {similarity:>8}")
-    return restored, f"{count}: {len(data)} bytes, {bpp:.3f} bpp"
+    values = len(data), bpp, psnr_db, ms_ssim
+    print(_line(count, values))
+    return restored, values
+
+
+def _line(count, values):
+    size, bpp, psnr_db, ms_ssim = values
+    similarity = "-" if ms_ssim is None else f"{ms_ssim:.4f}"  # too small for five scales
+    return f"  {count:>10} {size:>8.0f} {bpp:>6.3f} {psnr_db:>9.2f} {similarity:>8}"
+
+
+def _mean(values):
+    values = [value for value in values if value is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _draw(rows):

@@ -190,8 +190,6 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     """
     if checkpoints.exists(workdir) and not resume:
         raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
-    resume = checkpoints.exists(workdir)
-    _start_record(workdir, config, photos, options, resume)
     keras.utils.set_random_seed(options.seed)
     with _dtype_policy(options.precision), distribution.scope(options.devices) as num_devices:
         if options.batch_size % num_devices:
@@ -201,7 +199,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
             )
         model, groups = build(config, options, num_devices)
         step = 0
-        if resume:
+        if checkpoints.exists(workdir):
             step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
             logging.info("resumed at step %d of %d", step, options.steps)
         elif initial_preset is not None:
@@ -209,6 +207,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         if step >= options.steps:
             logging.info("nothing to do: the run has reached its %d steps", options.steps)
             return {}
+        record_run(workdir, config, photos, options)
         return _fit(model, groups, photos, options, workdir, step, num_devices, extra_callbacks)
 
 
@@ -281,11 +280,11 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         variables = self.model.trainable_variables
-        self.raw = [np.array(variable) for variable in variables]
+        self.raw = [np.asarray(variable).copy() for variable in variables]
         self.model.optimizer.finalize_variable_values(variables)
         for variable in variables:
             # On JAX the model now shares its buffers with the averages, and gives them away.
-            variable.assign(np.array(variable))
+            variable.assign(np.asarray(variable).copy())
 
     def on_epoch_end(self, epoch, logs=None):
         for variable, value in zip(self.model.trainable_variables, self.raw):
@@ -392,8 +391,8 @@ def _dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def _start_record(workdir, config, photos, options, resume):
-    """Writes down what was asked; tells what a resumed run was started with otherwise."""
+def record_run(workdir, config, photos, options):
+    """Writes down what was asked, and tells in what an earlier part of the run was another."""
     path = os.path.join(workdir, RUN_FILE)
     record = {
         "config": config.to_dict(),
@@ -401,9 +400,8 @@ def _start_record(workdir, config, photos, options, resume):
         "photographs": len(photos.training),
     }
     text = json.dumps(record, indent=2)
-    if resume and os.path.exists(path):
-        earlier = json.loads(image_io.read_bytes(path))
-        before, now = _flatten(earlier), _flatten(json.loads(text))
+    if os.path.exists(path):
+        before, now = _flatten(json.loads(image_io.read_bytes(path))), _flatten(json.loads(text))
         changed = {name for name in now if before.get(name) != now[name]}
         for name in sorted(changed - {"devices", "graph", "profile"}):
             logging.warning("resumed with %s %s; it was %s", name, now[name], before.get(name))

@@ -46,7 +46,7 @@ def each(configs):
 
 
 def zero_weights():
-    """For weights that will be replaced: drawing them on JAX compiles for seconds for each shape."""
+    """For weights to be replaced: drawing them on JAX compiles for seconds for each shape."""
     zeros = keras.initializers.Zeros.__call__
     return mock.patch.object(keras.initializers.GlorotUniform, "__call__", zeros)
 
@@ -77,8 +77,9 @@ def encode(steps, image, count=ITERATIONS):
 
 
 def decode(steps, planes, wanted=None):
+    """Reconstructions as NumPy arrays, None where one was skipped."""
     turns = progressive.iterate(steps, planes=planes, wanted=wanted)
-    return [t.reconstruction if t.reconstruction is None else to_numpy(t.reconstruction) for t in turns]
+    return [None if t.reconstruction is None else to_numpy(t.reconstruction) for t in turns]
 
 
 def to_numpy(tensor):
@@ -199,9 +200,7 @@ class NetworkTest(parameterized.TestCase):
         network = make_network(dataclasses.replace(config, iterations=2))
         pixels = np.random.default_rng(3).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
         before = [to_numpy(weight) for weight in network.trainable_variables]
-        network.compile(
-            keras.optimizers.SGD(1.0), loss={"reconstructions": "mae", "planes": None}
-        )
+        network.compile(keras.optimizers.SGD(1.0), loss={"reconstructions": "mae", "planes": None})
         network.train_on_batch(pixels, {"reconstructions": np.zeros((2, 2, 16, 16, 3))})
         for weight, values in zip(network.trainable_variables, before):
             self.assertTrue(np.all(np.isfinite(to_numpy(weight))), weight.path)

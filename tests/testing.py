@@ -71,7 +71,7 @@ def load_command(name):
                 delattr(flags.FLAGS, holder.name)
     module = importlib.import_module(full_name)
     if name not in _command_flags:
-        _command_flags[name] = flags.FLAGS.flags_by_module_dict()[full_name]
+        _command_flags[name] = list(flags.FLAGS.flags_by_module_dict()[full_name])
     for holder in _command_flags[name]:
         if holder.name not in flags.FLAGS:
             flags.FLAGS[holder.name] = holder

@@ -20,6 +20,7 @@ OPTIONS = training.TrainingOptions(
     steps_per_epoch=5,
     batch_size=4,
     patch_size=32,
+    learning_rate=0.01,
     warmup_steps=4,
     ema_momentum=0.9,
     validation_images=2,
@@ -27,15 +28,16 @@ OPTIONS = training.TrainingOptions(
 )
 # The same as flags of train.py.
 FLAGS = (
-    "--preset=two_scale_gru", "--width=0.01", "--max_iterations=2", "--steps=23", "--steps_per_epoch=5", "--batch_size=4", "--patch_size=32",
-    "--warmup_steps=4", "--ema_momentum=0.9", "--validation_images=2", "--validation_size=32",
-    "--validation_percent=30",
+    "--preset=two_scale_gru", "--width=0.01", "--max_iterations=2",
+    "--steps=23", "--steps_per_epoch=5", "--batch_size=4", "--patch_size=32",
+    "--learning_rate=0.01", "--warmup_steps=4", "--ema_momentum=0.9", "--validation_images=2",
+    "--validation_size=32", "--validation_percent=30",
 )  # fmt: skip
 
 
 def photographs():
-    """A dozen pictures of different sizes."""
-    return [testing.make_array(64 + i, 80, seed=i) for i in range(12)]
+    """A dozen pictures of different sizes; all bright, which is learnt in a few steps."""
+    return [testing.make_array(64 + i, 80, seed=i) // 2 + 128 for i in range(12)]
 
 
 def photo_arrays():
@@ -60,11 +62,12 @@ def read_checkpoint(workdir):
 def files_below(folder):
     """Contents of all files by path."""
     paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    contents = {}
-    for path in paths:
-        with open(path, "rb") as file:
-            contents[path] = file.read()
-    return contents
+    return {path: read(path) for path in paths}
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 # Compiling takes JAX ten times as long as all the steps: what one test has compiled serves the

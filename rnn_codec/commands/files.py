@@ -9,6 +9,7 @@ never replace an existing file unless the user says so; a name that the user gav
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import sys
 
@@ -276,6 +277,8 @@ def load_keras():
     descriptor, so that is where it is stopped. Exceptions are not affected.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # JAX tells at first use which accelerators it looked for in vain, and absl shows that.
+    logging.getLogger("jax").setLevel(logging.WARNING)
     sys.stderr.flush()
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
