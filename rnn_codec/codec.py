@@ -234,7 +234,9 @@ class Codec:
         frame = _frame(contents)
         rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
         unpacked = planes.unpack(contents.planes[: max(wanted)], (rows, columns, self.config.bits))
-        signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
+        # As the binarizer gives them to the encoder's own decoder, in type too.
+        dtype = self.network.binarizer.compute_dtype
+        signs = [ops.cast(2.0 * bits[None].astype(np.float32) - 1.0, dtype) for bits in unpacked]
         loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
             if count in wanted:
@@ -309,7 +311,7 @@ def _to_network(picture):
 def _restore(reconstruction, frame):
     """The 8-bit picture of a reconstruction, with the size, colour and extras of `frame`."""
     values = _to_numpy(reconstruction)[0, : frame.height, : frame.width]
-    values = (values.astype(np.float32) + 1.0) * 127.5
+    values = (values + 1.0) * 127.5
     if not frame.is_rgb:
         values = values.mean(axis=-1)
     pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
@@ -334,7 +336,7 @@ def _frame(contents):
 
 
 def _to_numpy(tensor):
-    return ops.convert_to_numpy(tensor)
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
 
 
 @contextlib.contextmanager

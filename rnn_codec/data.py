@@ -184,9 +184,8 @@ class PatchBatches(keras.utils.PyDataset):
     from a crop up to `maximum_downscale` times larger and reduced, which sharpens soft sources and
     varies the scale.
 
-    Batches are prepared ahead in threads of this class, not by Keras's workers: those drop the
-    batches that `fit` draws to learn their shape, and break under `tf.distribute`, which reads
-    ahead across the end of an epoch.
+    Batches are prepared ahead in threads of this class, not by Keras's workers: those lose the
+    batches that `fit` draws to learn their shape, one on JAX, several under `tf.distribute`.
 
     Args:
         photos: `PhotoFiles` or `PhotoArrays`.

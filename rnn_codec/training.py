@@ -404,7 +404,8 @@ def record_run(workdir, config, photos, options):
         before, now = _flatten(json.loads(image_io.read_bytes(path))), _flatten(json.loads(text))
         changed = {name for name in now if before.get(name) != now[name]}
         for name in sorted(changed - {"devices", "graph", "profile"}):
-            logging.warning("resumed with %s %s; it was %s", name, now[name], before.get(name))
+            was = before.get(name)
+            logging.warning("%s: %s was %s before and is %s now", workdir, name, was, now[name])
     try:
         os.makedirs(workdir, exist_ok=True)
     except OSError as error:

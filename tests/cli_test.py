@@ -764,49 +764,47 @@ class FaultTest(CommandTest):
 class ProgramTest(CommandTest):
     """The programs as a shell starts them. They take seconds each, so few."""
 
-    def start(self, program, *args, stdin=b"", **kwargs):
-        environment = {**os.environ, **kwargs.pop("env", {})}
-        return subprocess.run(
-            [sys.executable, str(ROOT / program), *args],
-            input=stdin,
-            capture_output=True,
-            cwd=self.folder,
-            env=environment,
-            check=False,
-            **kwargs,
-        )
+    def start(self, program, *args, options=(), **kwargs):
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, *options, str(ROOT / program), *args]
+        process = subprocess.Popen(command, cwd=self.folder, **{**streams, **kwargs})
+        self.enter_context(process)
+        return process
+
+    def finish(self, process, stdin=b""):
+        """Exit code, standard output and stderr, the last as text."""
+        out, err = process.communicate(stdin)
+        return process.returncode, out, err.decode()
 
     def test_pipeline_equals_the_library(self):
-        # Two processes of their own, which compile for one picture only: the bits and pixels of
-        # this process, which has seen many, must be theirs.
+        # Processes of their own, which compile for one picture only: the bits and pixels of this
+        # process, which has seen many, must be theirs. Side by side, to save time.
         preset = f"--preset={testing.preset_folder()}"
-        encoded = self.start("encode.py", "photo.png", "--output=-", preset)
-        self.assertEqual((encoded.returncode, encoded.stdout), (0, self.data))
-        self.assertRegex(encoded.stderr.decode(), "^photo.png: .* dB, .* s\n$")
-        decoded = self.start("decode.py", "-", preset, "--iterations=2", stdin=encoded.stdout)
-        self.assertEqual(decoded.returncode, 0)
-        self.assertRegex(decoded.stderr.decode(), "^standard input: .* s\n$")
-        np.testing.assert_array_equal(load(decoded.stdout), self.codec.decode(self.data, 2))
+        encoder = self.start("encode.py", "photo.png", "--output=-", preset)
+        decoder = self.start("decode.py", "-", preset, "--iterations=2")
+        code, restored, text = self.finish(decoder, self.data)
+        self.assertEqual(code, 0, text)
+        self.assertRegex(text, "^standard input: .* s\n$")
+        np.testing.assert_array_equal(load(restored), self.codec.decode(self.data, 2))
+        code, data, text = self.finish(encoder)
+        self.assertEqual((code, data), (0, self.data))
+        self.assertRegex(text, "^photo.png: .* dB, .* s\n$")
 
     def test_fault_is_one_line_and_exit_code_1(self):
         (self.folder / "bad.png").write_bytes(b"no picture")
         with self.assert_nothing_written():
-            result = self.start("encode.py", "--input=bad.png")
-        self.assertEqual((result.returncode, result.stdout), (1, b""))
-        self.assertRegex(result.stderr.decode(), "^encode: bad.png: expected a picture.*\n$")
+            code, out, text = self.finish(self.start("encode.py", "--input=bad.png"))
+        self.assertEqual((code, out), (1, b""))
+        self.assertRegex(text, "^encode: bad.png: expected a picture.*\n$")
 
     def test_info_loads_no_network(self):
         self.write_code()
-        result = subprocess.run(
-            [sys.executable, "-X", "importtime", str(ROOT / "decode.py"), "photo.rnnc", "--info"],
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            check=False,
-        )
-        self.assertEqual(result.returncode, 0)
-        self.assertStartsWith(result.stdout, "photo.rnnc: 17 x 15 RGB")
-        imported = set(re.findall(r"\| +([\w.]+)$", result.stderr, re.MULTILINE))
+        options = ("-X", "importtime")  # lists the modules on stderr
+        process = self.start("decode.py", "photo.rnnc", "--info", options=options)
+        code, out, text = self.finish(process)
+        self.assertEqual(code, 0)
+        self.assertStartsWith(out.decode(), "photo.rnnc: 17 x 15 RGB")
+        imported = set(re.findall(r"\| +([\w.]+)$", text, re.MULTILINE))
         self.assertIn("rnn_codec.bitstream", imported)
         self.assertNoCommonElements(imported, ("tensorflow", "keras", "jax", "torch"))
 
@@ -814,17 +812,10 @@ class ProgramTest(CommandTest):
     def test_full_standard_output(self):
         self.write_code()
         with open("/dev/full", "wb") as full:
-            result = subprocess.run(
-                [sys.executable, str(ROOT / "decode.py"), "photo.rnnc", "--info"],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                cwd=self.folder,
-                check=False,
-            )
-        self.assertEqual(result.returncode, 1)
-        self.assertRegex(
-            result.stderr.decode(), r"^decode: photo.rnnc: standard output: could not be .*\n$"
-        )
+            process = self.start("decode.py", "photo.rnnc", "--info", stdout=full)
+            code, _, text = self.finish(process)
+        self.assertEqual(code, 1)
+        self.assertRegex(text, "^decode: photo.rnnc: standard output: could not be written .*\n$")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,14 @@ class RoundTripTest(parameterized.TestCase):
         data = fresh.encode(testing.make_array(*SIZES["odd"]))
         self.assertEqual(data, codec.encode(testing.make_array(*SIZES["odd"])))
 
+    def test_lower_precision_keeps_the_promise_too(self):
+        codec = Codec.from_preset(testing.preset_folder(), precision="mixed_bfloat16")
+        picture = image_io.picture_from_array(testing.make_array(*SIZES["odd"]))
+        whole = codec.encode_picture(picture)
+        for count, encoded in encode_each(codec, picture).items():
+            restored = codec.decode(whole.data, count)
+            np.testing.assert_array_equal(restored, encoded.picture.pixels)
+
     def test_quality_rises_with_iterations(self):
         # Else the tests of targets below would test little.
         codec, array = testing.make_codec(), testing.make_array(161, 161)

@@ -155,8 +155,8 @@ class LoopTest(parameterized.TestCase):
 
 class CompiledTest(parameterized.TestCase):
     @parameterized.named_parameters(
-        ("product", PRODUCT, [(48, 32), (80, 16)]),
-        ("paper", PAPER[-1], [(16, 16)]),
+        ("product", PRODUCT, [(16, 16), (80, 16)]),
+        ("paper", PAPER[-1], [(48, 32)]),
     )
     def test_equals_the_eager_loop_at_any_size(self, config, sizes):
         network = shared_network(config)

@@ -260,8 +260,8 @@ class OptionsTest(WorkdirTest):
             training.record_run(self.workdir, CONFIG, photos, options)
         self.assertLen(logs.output, 2)
         count = len(photos.training)
-        self.assertIn(f"resumed with photographs {count}; it was {count + 1}", logs.output[0])
-        self.assertIn("resumed with seed 7; it was 0", logs.output[1])
+        self.assertIn(f"photographs was {count + 1} before and is {count} now", logs.output[0])
+        self.assertIn("seed was 0 before and is 7 now", logs.output[1])
 
     def test_learning_rate_warms_up_and_decays(self):
         options = dataclasses.replace(OPTIONS, steps=100, warmup_steps=10, learning_rate=1e-2)

@@ -1,0 +1,229 @@
+"""Tests for rnn_codec/commands/train.py."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import flags
+from absl.testing import absltest, parameterized
+import numpy as np
+import pytest
+import testing
+import training_runs
+
+from rnn_codec import checkpoints, presets, training
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMAND = (sys.executable, str(ROOT / "train.py"))
+
+
+class TrainTest(parameterized.TestCase):
+    """A test with a folder of photographs, and a path for a run."""
+
+    def setUp(self):
+        super().setUp()
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.photos = os.path.join(self.folder, "photos")
+        self.workdir = os.path.join(self.folder, "run")
+
+    def start(self, *args):
+        """Runs the command in a process of its own, to its end."""
+        return subprocess.run(
+            [*COMMAND, *args],
+            env=training_runs.environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def main(self, *args):
+        """Runs the command in this process: exit code, and what it printed to stderr."""
+        module = testing.load_command("train")
+        flags.FLAGS.unparse_flags()
+        for flag in flags.FLAGS.get_flags_for_module(module.__name__):
+            flag.unparse()
+        args = ["train.py", f"--data={self.photos}", f"--workdir={self.workdir}", *args]
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            code = module.main(flags.FLAGS(args))
+        return code, stderr.getvalue()
+
+    def assert_one_line(self, text, pattern):
+        self.assertRegex(text, f"^train: {pattern}.*\n$")
+        self.assertEqual(text.count("\n"), 1, text)
+
+
+class FlagsTest(TrainTest):
+    """Faults that need no Keras to be seen."""
+
+    @parameterized.named_parameters(
+        ("no_data", ["--workdir=w"], "flags data=None, tfds=None: Exactly one of"),
+        ("two_data", ["--workdir=w", "--data=d", "--tfds=t"], "flags data=d, tfds=t: Exactly one"),
+        ("no_workdir", ["--data=d"], "flag --workdir=None"),
+        ("odd_patch", ["--workdir=w", "--data=d", "--patch_size=40"], ".*multiples of 16"),
+        ("odd_crop", ["--workdir=w", "--data=d", "--validation_size=100"], ".*multiples of 16"),
+        ("no_patches", ["--workdir=w", "--data=d", "--batch_size=0"], "flag --batch_size=0: 0 is"),
+        ("other_loss", ["--workdir=w", "--data=d", "--loss=l2"], "flag --loss=l2: value should be"),
+        ("devices", ["--workdir=w", "--data=d", "--devices=0"], "flag --devices=0: expected auto"),
+        ("profile", ["--workdir=w", "--data=d", "--profile=9,8"], "flag --profile=9,8: expected"),
+        ("unknown", ["--workdir=w", "--data=d", "--bogus"], "Unknown command line flag 'bogus'"),
+    )
+    def test_faults_are_one_line(self, args, pattern):
+        process = self.start(*args)
+        self.assertEqual((process.returncode, process.stdout), (1, ""))
+        self.assert_one_line(process.stderr, pattern)
+
+    def test_help_is_quick_and_lists_the_flags(self):
+        start = time.monotonic()
+        process = self.start("--help")
+        self.assertLess(time.monotonic() - start, 3.0)  # Keras alone takes longer to import
+        self.assertIn("--steps_per_epoch: Steps between checkpoints", process.stdout)
+        self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
+
+
+class FaultsTest(TrainTest):
+    """Faults that are seen before a first step."""
+
+    def assert_fault(self, args, pattern):
+        code, stderr = self.main(*args)
+        self.assertEqual(code, 1)
+        self.assert_one_line(stderr, pattern)
+
+    def test_no_photographs(self):
+        self.assert_fault([], f"{self.photos}: expected a folder of photographs; there is none")
+        os.mkdir(self.photos)
+        self.assert_fault([], f"{self.photos}: expected photographs .* found none")
+
+    def test_photographs_too_small(self):
+        training_runs.write_photographs(self.photos)
+        self.assert_fault(["--patch_size=256"], f"{self.photos}: expected .* at least 256 pixels")
+
+    def test_unknown_preset(self):
+        training_runs.write_photographs(self.photos)
+        self.assert_fault(["--preset=none_such"], "'none_such': expected a preset's folder or one")
+
+    def test_preset_without_weights(self):
+        training_runs.write_photographs(self.photos)
+        args = ["--preset=residual_gru", "--initial_weights"]
+        self.assert_fault(args, "'residual_gru': no trained weights ship for it")
+
+    def test_more_iterations_than_the_configuration_has(self):
+        training_runs.write_photographs(self.photos)
+        args = ["--max_iterations=4", "--iterations=5"]
+        self.assert_fault(args, "--iterations=5: expected at most the 4 of the configuration")
+
+    def test_workdir_in_use(self):
+        training_runs.write_photographs(self.photos)
+        os.mkdir(self.workdir)
+        pathlib.Path(self.workdir, checkpoints.FILE_NAME).touch()
+        self.assert_fault([], f"{self.workdir}: holds a run already; add --resume")
+        self.assert_fault(["--resume"], f"{self.workdir}/checkpoint.npz: expected a checkpoint")
+
+    def test_workdir_not_to_be_made(self):
+        training_runs.write_photographs(self.photos)
+        self.workdir = os.path.join(self.photos, "00.png", "below_a_file")
+        self.assert_fault(["--width=0.01"], f"{self.workdir}: expected a folder to write to")
+
+    def test_too_few_photographs_to_validate_on(self):
+        training_runs.write_photographs(self.photos)
+        args = ["--width=0.01", "--patch_size=32", "--validation_percent=1"]
+        self.assert_fault(args, "expected validation photographs .* raise --validation_percent")
+
+    def test_an_argument_that_is_no_flag(self):
+        self.assert_fault(["photos"], "unexpected argument 'photos'; give folders with --data")
+
+
+class RunsTest(TrainTest):
+    def setUp(self):
+        super().setUp()
+        training_runs.write_photographs(self.photos)
+
+    def checkpoint_step(self):
+        try:
+            state = training_runs.read_checkpoint(self.workdir)["state"]
+        except FileNotFoundError:
+            return 0
+        return json.loads(state.tobytes())["step"]
+
+    def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(self):
+        code, _ = self.main(*training_runs.FLAGS)
+        self.assertEqual(code, 0)
+        whole = training_runs.files_below(self.workdir)
+        expected = training_runs.read_checkpoint(self.workdir)
+        shutil.rmtree(self.workdir)
+
+        args = [*training_runs.FLAGS, f"--data={self.photos}", f"--workdir={self.workdir}"]
+        with subprocess.Popen(
+            [*COMMAND, *args], env=training_runs.environment(), stderr=subprocess.DEVNULL
+        ) as process:
+            least, delay = random.choice((5, 10)), random.uniform(0.0, 0.1)
+            deadline = time.monotonic() + 200
+            while self.checkpoint_step() < least and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        moment = f"killed {delay:.3f} s after the checkpoint of step {least}"
+        self.assertEqual(process.returncode, -signal.SIGKILL, moment)
+        self.assertBetween(self.checkpoint_step(), least, 22, moment)
+
+        code, _ = self.main(*training_runs.FLAGS, "--resume")
+        self.assertEqual(code, 0)
+        resumed = training_runs.read_checkpoint(self.workdir)
+        self.assertEqual(sorted(resumed), sorted(expected))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(resumed[name], array, f"{name}, {moment}")
+        for path, content in whole.items():
+            if "/logs/" not in path and not path.endswith(checkpoints.FILE_NAME):
+                self.assertEqual(training_runs.read(path), content, f"{path}, {moment}")
+
+    @pytest.mark.tensorflow  # not of its own, but JAX would compile two more runs
+    def test_a_rate_too_high_ends_the_run_and_harms_nothing(self):
+        args = [*training_runs.FLAGS, "--warmup_steps=0"]
+        code, _ = self.main(*args, "--steps=5")
+        self.assertEqual(code, 0)
+        before = training_runs.files_below(self.workdir)
+        process = self.start(
+            *args,
+            f"--data={self.photos}",
+            f"--workdir={self.workdir}",
+            "--resume",
+            "--learning_rate=1e38",
+        )
+        self.assertEqual(process.returncode, 1)
+        fault = process.stderr.splitlines()[-1]
+        self.assertRegex(fault, "^train: step [0-9]+: the loss is no longer finite; .*--learning_")
+        self.assertNotIn("Traceback", process.stderr)
+        for path, content in before.items():
+            if "/logs/" not in path and not path.endswith(training.RUN_FILE):
+                self.assertEqual(training_runs.read(path), content, path)
+
+    @pytest.mark.tensorflow  # as above
+    def test_goes_on_from_a_presets_weights(self):
+        code, _ = self.main(*training_runs.FLAGS, "--steps=1", "--ema_momentum=0")
+        self.assertEqual(code, 0)
+        folder = os.path.join(self.workdir, training.PRESET_FOLDER)
+        first = presets.load(folder)
+        self.workdir += "_2"
+        code, stderr = self.main(
+            *training_runs.FLAGS, f"--preset={folder}", "--width=0.01", "--initial_weights",
+            "--steps=1", "--learning_rate=0", "--loss=l1", "--hard_tiles=3",
+        )  # fmt: skip
+        self.assertEqual(code, 0, stderr)
+        second = presets.load(os.path.join(self.workdir, training.PRESET_FOLDER))
+        self.assertEqual(second.identity, first.identity)
+        self.assertRegex(
+            stderr, "step 1: validation loss [0-9.]+; ms_ssim [0-9. ]+; psnr_db [0-9. ]"
+        )
+
+
+if __name__ == "__main__":
+    absltest.main()
