@@ -11,7 +11,7 @@ import numpy as np
 
 from rnn_codec import cells, compilation
 
-BATCH, CHANNELS, FILTERS = 2, 3, 4
+BATCH, CHANNELS, FILTERS = 2, 3, 8
 
 
 def convolve(inputs, kernel, strides):

@@ -18,6 +18,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 import rnn_codec
 from rnn_codec import bitstream, image_io, metrics
+from rnn_codec.targets import Target
 from tests import testing
 from tests.testing import run_command
 
@@ -65,7 +66,7 @@ class CommandTest(parameterized.TestCase):
         save(self.array, "photo.png")
         self.data = self.codec.encode(self.array)
 
-    def write_code(self, name="photo.rnnc", data=None):
+    def write_rnnc(self, name="photo.rnnc", data=None):
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(self.data if data is None else data)
@@ -219,14 +220,14 @@ class EncodeTest(CommandTest):
 class DecodeTest(CommandTest):
     def setUp(self):
         super().setUp()
-        self.write_code()
+        self.write_rnnc()
         os.remove("photo.png")
 
     @parameterized.parameters(1, 2, 3)
     def test_iterations_are_the_encoders_own(self, count):
         self.succeed("decode", "photo.rnnc", f"--iterations={count}")
         expected = self.codec.encode_picture(
-            image_io.picture_from_array(self.array), rnn_codec.codec.Target(iterations=count)
+            image_io.picture_from_array(self.array), Target(iterations=count)
         )
         np.testing.assert_array_equal(load("photo.png"), expected.picture.pixels)
 
@@ -301,7 +302,7 @@ class DecodeTest(CommandTest):
         )
 
     def test_cut_file_gives_the_whole_iterations_with_a_warning(self):
-        self.write_code(data=self.data[:-1])
+        self.write_rnnc(data=self.data[:-1])
         result = run_command("decode", "photo.rnnc")
         self.assertEqual(result.exit_code, 0)
         self.assertRegex(
@@ -311,17 +312,17 @@ class DecodeTest(CommandTest):
         np.testing.assert_array_equal(load("photo.png"), self.codec.decode(self.data, 2))
 
     def test_strict_makes_damage_an_error(self):
-        self.write_code(data=self.data[:-1])
+        self.write_rnnc(data=self.data[:-1])
         self.fail_with(
             "decode: photo.rnnc: the file ends at byte .*; read without strict",
             "decode", "photo.rnnc", "--strict",
         )  # fmt: skip
-        self.write_code()
+        self.write_rnnc()
         self.succeed("decode", "photo.rnnc", "--strict")
 
     def test_metadata_that_a_format_cannot_hold_are_told(self):
         picture = image_io.Picture(self.array, exif=make_exif(6), xmp=XMP)
-        self.write_code(data=self.codec.encode_picture(picture).data)
+        self.write_rnnc(data=self.codec.encode_picture(picture).data)
         result = run_command("decode", "photo.rnnc", "--output=a.bmp", "--json")
         text = "bmp cannot hold the exif, xmp; left out"
         self.assertEqual(result.stderr, f"decode: warning: photo.rnnc: {text}\n")
@@ -332,7 +333,7 @@ class InfoTest(CommandTest):
     def test_tells_what_the_file_holds(self):
         picture = image_io.Picture(self.array, self.array[..., 0], xmp=XMP)
         data = self.codec.encode_picture(picture).data
-        self.write_code(data=data)
+        self.write_rnnc(data=data)
         with self.assert_nothing_written():
             out = self.succeed("decode", "--info", "photo.rnnc").stdout
         info = rnn_codec.read_info(data)
@@ -344,8 +345,8 @@ class InfoTest(CommandTest):
         self.assertIn(f"alpha: {info.alpha_bytes} bytes\n", out)
 
     def test_json(self):
-        self.write_code("folder/b.rnnc", self.data[:-1])
-        self.write_code("folder/a.rnnc")
+        self.write_rnnc("folder/b.rnnc", self.data[:-1])
+        self.write_rnnc("folder/a.rnnc")
         result = run_command("decode", "folder", "--info", "--json")
         whole, cut = (json.loads(line) for line in result.stdout.splitlines())
         info = rnn_codec.read_info(self.data).as_dict()
@@ -358,7 +359,7 @@ class InfoTest(CommandTest):
         self.assertStartsWith(out, "standard input: 17 x 15 RGB")
 
     def test_faults(self):
-        self.write_code("empty.rnnc", b"")
+        self.write_rnnc("empty.rnnc", b"")
         self.fail_with("decode: empty.rnnc: expected an .rnnc", "decode", "--info", "empty.rnnc")
         self.fail_with("decode: photo.png: expected an .rnnc", "decode", "--info", "photo.png")
         self.fail_with("decode: absent: expected a file", "decode", "--info", "absent")
@@ -445,7 +446,7 @@ class ManyFilesTest(CommandTest):
         )
         for name in self.arrays:
             self.assertTrue((self.folder / f"photos/{name}.rnnc").exists())
-        self.write_code("photos/wrong.rnnc", b"no code")
+        self.write_rnnc("photos/wrong.rnnc", b"no code")
         result = run_command("decode", "photos", "--quiet")
         self.assertEqual((result.exit_code, result.data), (1, b""))
         self.assertRegex(
@@ -478,13 +479,13 @@ class ManyFilesTest(CommandTest):
 
 class OverwriteTest(CommandTest):
     def test_made_up_names_replace_nothing_unless_asked(self):
-        self.write_code("photo.png.rnnc", b"precious")
+        self.write_rnnc("photo.png.rnnc", b"precious")
         self.fail_with(
             "^encode: photo.png.rnnc: exists already; add --overwrite", "encode", "photo.png"
         )
         self.succeed("encode", "photo.png", "--overwrite")
         self.assertEqual((self.folder / "photo.png.rnnc").read_bytes(), self.data)
-        self.write_code("photo.rnnc")
+        self.write_rnnc("photo.rnnc")
         self.fail_with(
             "^decode: photo.png: exists already; add --overwrite", "decode", "photo.rnnc"
         )
@@ -492,7 +493,7 @@ class OverwriteTest(CommandTest):
         np.testing.assert_array_equal(load("photo.png"), self.codec.decode(self.data))
 
     def test_given_names_are_replaced(self):
-        self.write_code("old", b"old")
+        self.write_rnnc("old", b"old")
         self.succeed("encode", "photo.png", "--output=old")
         self.assertEqual((self.folder / "old").read_bytes(), self.data)
         self.succeed("decode", "old", "--output=photo.png")
@@ -500,7 +501,7 @@ class OverwriteTest(CommandTest):
 
     @parameterized.parameters("encode", "decode")
     def test_input_is_never_replaced(self, command):
-        self.write_code()
+        self.write_rnnc()
         name = {"encode": "photo.png", "decode": "photo.rnnc"}[command]
         os.symlink(name, "link")
         for output in (name, f"./{name}", "link"):
@@ -510,7 +511,7 @@ class OverwriteTest(CommandTest):
             )  # fmt: skip
 
     def test_failure_keeps_the_old_file(self):
-        self.write_code("old", b"old")
+        self.write_rnnc("old", b"old")
         (self.folder / "bad.png").write_bytes(b"no picture")
         self.fail_with("bad.png: expected a picture", "encode", "bad.png", "--output=old")
         self.fail_with("bad.png: expected an .rnnc", "decode", "bad.png", "--output=old")
@@ -623,6 +624,13 @@ class FaultTest(CommandTest):
         )  # fmt: skip
         self.succeed("decode", "photo.rnnc", "--max_pixels=255", "--output=a.png")
 
+    def test_limit_may_be_raised_above_its_default(self):
+        header = bitstream.Header(9500, 9500, True, False, 1, self.codec.identity)
+        self.write_rnnc("large.rnnc", bitstream.write(header, [bitstream.Plane(0, b"x")]))
+        args = ("decode", "large.rnnc", "--output=a.png")
+        self.fail_with("expected at most 89,478,485 pixels, .* 9500 x 9500 = 90,250,000", *args)
+        self.fail_with("iteration 1 holds 1 bytes where .* 352836;", *args, "--max_pixels=99000000")
+
     def test_nothing_to_do(self):
         self.fail_with("^encode: expected at least one --input", "encode")
         self.fail_with("^decode: expected at least one --input", "decode")
@@ -644,7 +652,7 @@ class FaultTest(CommandTest):
 
     @parameterized.parameters("new/a", "new/deep/a", "new/")
     def test_output_folder_that_does_not_exist(self, output):
-        self.write_code()
+        self.write_rnnc()
         for command, name in (("encode", "photo.png"), ("decode", "photo.rnnc")):
             self.fail_with(
                 f"^{command}: ({name}: )?{output}: expected an existing folder",
@@ -654,7 +662,7 @@ class FaultTest(CommandTest):
     @parameterized.parameters(errno.EACCES, errno.EROFS, errno.ENOSPC)
     def test_output_folder_that_cannot_be_written(self, number):
         # Simulated: the owner of the tests may be root.
-        self.write_code()
+        self.write_rnnc()
         fault = OSError(number, os.strerror(number))
         for name in ("os.replace", "os.fsync"):
             with mock.patch(name, side_effect=fault):
@@ -665,7 +673,7 @@ class FaultTest(CommandTest):
                     )  # fmt: skip
 
     def test_interrupted_run_leaves_nothing(self):
-        self.write_code()
+        self.write_rnnc()
         for command, source in (("encode", "photo.png"), ("decode", "photo.rnnc")):
             with mock.patch("os.replace", side_effect=KeyboardInterrupt):
                 self.fail_with(f"^{command}: interrupted$", command, source, "--output=a.png")
@@ -689,7 +697,7 @@ class FaultTest(CommandTest):
         self.assertEqual(set(self.contents()), {"photo.png", "photo.png.rnnc"})
 
     def test_unknown_preset_is_told_once(self):
-        self.write_code()
+        self.write_rnnc()
         save(self.array, "other.png")
         for args in (("encode", "photo.png", "other.png"), ("decode", "photo.rnnc", "--output=a")):
             self.fail_with(
@@ -698,14 +706,14 @@ class FaultTest(CommandTest):
             )  # fmt: skip
 
     def test_file_of_another_model(self):
-        self.write_code(data=testing.make_codec(testing.STACKED).encode(self.array))
+        self.write_rnnc(data=testing.make_codec(testing.STACKED).encode(self.array))
         self.fail_with(
             f"^decode: photo.rnnc: expected a file of model {self.codec.identity.hex()} .*preset",
             "decode", "photo.rnnc", "--output=a.png",
         )  # fmt: skip
 
     def test_iterations_out_of_range(self):
-        self.write_code(data=rnn_codec.truncate(self.data, 2))
+        self.write_rnnc(data=rnn_codec.truncate(self.data, 2))
         self.fail_with(
             "^decode: photo.rnnc: expected 1 to 2 iterations, .*the file holds, received 3$",
             "decode", "photo.rnnc", "--iterations=3", "--output=a.png",
@@ -733,7 +741,7 @@ class FaultTest(CommandTest):
             self.fail_with(f"^encode: {message}", "encode", "photo.png", *flags)
 
     def test_format_that_cannot_hold_the_picture_is_told_before_the_network_runs(self):
-        self.write_code("alpha.rnnc", self.codec.encode(testing.make_array(15, 17, "LA")))
+        self.write_rnnc("alpha.rnnc", self.codec.encode(testing.make_array(15, 17, "LA")))
         with mock.patch.object(rnn_codec.Codec, "decode_picture", side_effect=AssertionError):
             self.fail_with(
                 "^decode: alpha.rnnc: picture as jpg: expected a picture without alpha",
@@ -749,7 +757,7 @@ class FaultTest(CommandTest):
         ends = rnn_codec.read_info(self.data).bytes_at_iteration
         expected = {count: self.codec.decode(self.data, count) for count in (1, 2, 3)}
         for size in range(len(self.data)):
-            self.write_code(data=self.data[:size])
+            self.write_rnnc(data=self.data[:size])
             count = sum(size >= end for end in ends)
             if not count:
                 self.fail_with("decode: photo.rnnc: ", "decode", "photo.rnnc", "--output=a.png")
@@ -798,7 +806,7 @@ class ProgramTest(CommandTest):
         self.assertRegex(text, "^encode: bad.png: expected a picture.*\n$")
 
     def test_info_loads_no_network(self):
-        self.write_code()
+        self.write_rnnc()
         options = ("-X", "importtime")  # lists the modules on stderr
         process = self.start("decode.py", "photo.rnnc", "--info", options=options)
         code, out, text = self.finish(process)
@@ -810,7 +818,7 @@ class ProgramTest(CommandTest):
 
     @absltest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
     def test_full_standard_output(self):
-        self.write_code()
+        self.write_rnnc()
         with open("/dev/full", "wb") as full:
             process = self.start("decode.py", "photo.rnnc", "--info", stdout=full)
             code, _, text = self.finish(process)

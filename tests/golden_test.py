@@ -65,6 +65,8 @@ class GoldenTest(parameterized.TestCase):
             self.assertEqual(restored.shape, expected.shape)
             difference = np.abs(restored.astype(int) - expected)
             self.assertLessEqual(difference.max(), 1)
+            # Rounding moves a sample here and there, not one in a hundred.
+            self.assertLessEqual(np.count_nonzero(difference), 1 + difference.size // 100)
             if expected.ndim == 3 and expected.shape[2] in (2, 4):
                 self.assertEqual(difference[..., -1].max(), 0)  # alpha is exact
 

@@ -215,7 +215,7 @@ class RunsTest(TrainTest):
         self.workdir += "_2"
         code, stderr = self.main(
             *training_runs.FLAGS, f"--preset={folder}", "--width=0.01", "--initial_weights",
-            "--steps=1", "--learning_rate=0", "--loss=l1", "--hard_tiles=3",
+            "--steps=1", "--learning_rate=0", "--hard_tiles=3",
         )  # fmt: skip
         self.assertEqual(code, 0, stderr)
         second = presets.load(os.path.join(self.workdir, training.PRESET_FOLDER))

@@ -222,8 +222,10 @@ class OptionsTest(WorkdirTest):
     def test_trains_in_mixed_precision_from_a_preset(self):
         network = training.build(SHORT_CONFIG, SHORT)[0].network
         preset = presets.from_network(network)
-        rate_of_zero = dataclasses.replace(SHORT, precision="mixed_bfloat16", learning_rate=0.0)
-        figures = self.train(rate_of_zero, SHORT_CONFIG, initial_preset=preset)
+        options = dataclasses.replace(
+            SHORT, precision="mixed_bfloat16", loss="perceptual", learning_rate=0.0
+        )
+        figures = self.train(options, SHORT_CONFIG, initial_preset=preset)
         self.assertTrue(np.isfinite(figures["loss"]))
         for name, array in training_runs.read_checkpoint(self.workdir).items():
             if name.startswith("model/"):
@@ -409,8 +411,8 @@ from rnn_codec import training
 checkpoints, losses = [], []
 for devices in "12":
     options = dataclasses.replace(
-        training_runs.OPTIONS, steps=3, steps_per_epoch=2, loss="l1", clip_norm=0.01,
-        warmup_steps=0, devices=devices,
+        training_runs.OPTIONS, steps=3, steps_per_epoch=2, clip_norm=0.01, warmup_steps=0,
+        devices=devices,
     )
     workdir = os.path.join(sys.argv[2], devices)
     config = dataclasses.replace(training_runs.CONFIG, iterations=1)
