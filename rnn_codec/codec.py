@@ -8,6 +8,7 @@ with a file or a request is a `CodecError`.
 import contextlib
 import dataclasses
 import functools
+import os
 
 import keras
 from keras import ops
@@ -139,6 +140,7 @@ class Codec:
         Raises:
             CodecError: a file cannot be read or written, or the target cannot be met.
         """
+        _check_destination(source, destination)
         encoded = self.encode_picture(image_io.read_picture(source), target)
         image_io.write_atomically(destination, encoded.data)
         return encoded
@@ -157,6 +159,7 @@ class Codec:
         Raises:
             CodecError: as for `decode`, or a file cannot be read or written.
         """
+        _check_destination(source, destination)
         counts = None if iterations is None else [iterations]
         data = image_io.read_bytes(source)
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
@@ -290,6 +293,13 @@ class Codec:
         if target.target_psnr is not None:
             return metrics.psnr_db(picture.pixels, pixels) >= target.target_psnr
         return metrics.ms_ssim(picture.pixels, pixels) >= target.target_msssim
+
+
+def _check_destination(source, destination):
+    """A result must not replace what it was made of."""
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_path and os.path.realpath(source) == os.path.realpath(destination):
+        raise CodecError(f"{destination}: is the input too; name another file")
 
 
 def _check_similarity_target(target, picture):

@@ -3,7 +3,8 @@
 On TensorFlow that is `tf.distribute` (MirroredStrategy, TPUStrategy), on JAX
 `keras.distribution.DataParallel`, for GPUs and TPUs alike. On JAX one program sees the whole batch,
 so nothing else changes. On TensorFlow each replica sees its own part, and `per_replica` and `Adam`
-below make the sum of the parts what one device would have computed.
+below make the sum of the parts what one device would have computed; where a loss is no plain mean
+over the batch (`losses.perceptual` takes a logarithm of one), it is the mean of that of each part.
 """
 
 import contextlib
@@ -68,7 +69,8 @@ def _tpu_strategy(tf):
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = str(error).strip().split(". ")[0] or type(error).__name__
+        reason = " ".join(reason.split())
         raise CodecError(f"--devices=tpu: TensorFlow finds no TPU ({reason})") from error
 
 

@@ -115,7 +115,6 @@ GEOMETRIES = (
     ("as_in_the_decoder", (3, 4), 2, 1, 1, False),
     ("even_kernel_with_strides", (5, 4), 2, 3, 2, True),
     ("least_kernels", (5, 4), 1, 1, 2, False),
-    ("odd_size", (5, 3), 3, 3, 1, False),
 )
 
 # Policy, dtypes of outputs and of variables, and a bound on the difference from float32 for values

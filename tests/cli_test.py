@@ -15,12 +15,12 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
+import testing
+from testing import run_command
 
 import rnn_codec
 from rnn_codec import bitstream, image_io, metrics
 from rnn_codec.targets import Target
-from tests import testing
-from tests.testing import run_command
 
 ROOT = pathlib.Path(__file__).parent.parent
 

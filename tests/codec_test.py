@@ -13,6 +13,7 @@ from absl.testing import absltest, parameterized
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import testing
 
 import rnn_codec
 from rnn_codec import bitstream, image_io, metrics, presets
@@ -26,7 +27,6 @@ from rnn_codec.errors import (
 )
 from rnn_codec.image_io import Picture
 from rnn_codec.targets import Target
-from tests import testing
 
 ROOT = pathlib.Path(__file__).parent.parent
 COUNTS = range(1, testing.ITERATIONS + 1)
@@ -419,6 +419,15 @@ class FilesTest(absltest.TestCase):
         np.testing.assert_array_equal(image_io.to_array(picture), expected)
         restored_again = image_io.read_picture(restored)
         np.testing.assert_array_equal(image_io.to_array(restored_again), expected)
+
+    def test_input_is_never_replaced(self):
+        before = self.source.read_bytes()
+        os.symlink(self.source, self.folder / "link.png")
+        for function in (self.codec.encode_file, self.codec.decode_file):
+            for name in ("photo.png", "link.png"):
+                with self.assertRaisesRegex(CodecError, f"{name}: is the input too; name another"):
+                    function(self.source, self.folder / name)
+        self.assertEqual(self.source.read_bytes(), before)
 
     def test_faults_leave_no_file(self):
         (self.folder / "bad.png").write_bytes(b"no picture")

@@ -4,11 +4,12 @@ import hashlib
 import json
 
 from absl.testing import absltest, parameterized
+import make_golden
 import numpy as np
 from PIL import Image
+import testing
 
 from rnn_codec import bitstream
-from tests import make_golden, testing
 
 # Each set with the hash of its index, which has the hashes of the files. Never change a line.
 SETS = {"format_1_raw": "80e426e1af9b91bb822b4a90d0845ac4ab0a486ee9b1227f3db3c8a0bf7c5719"}

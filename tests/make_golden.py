@@ -1,4 +1,4 @@
-"""Adds a set of golden files: python -m tests.make_golden NAME, from the root of the repository.
+"""Adds a set of golden files: python tests/make_golden.py NAME.
 
 Sets that exist are left alone: tests/golden/README.md says why. A new one is for a new coder or a
 new format version. The two presets are trained where they are missing, which takes some minutes;
@@ -12,10 +12,10 @@ import sys
 import keras
 import numpy as np
 from PIL import Image, ImageCms
+import testing
 
 from rnn_codec import bitstream, image_io, planes, presets, progressive, training
 from rnn_codec.config import STRIDE, CodecConfig
-from tests import testing
 
 CONFIGS = {
     testing.TWO_SCALE: CodecConfig(

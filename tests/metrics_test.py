@@ -5,9 +5,9 @@ import math
 from absl.testing import absltest, parameterized
 import numpy as np
 import pytest
+import testing
 
 from rnn_codec import metrics
-from tests import testing
 
 
 def add_noise(array, sigma, seed=0):

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.util import tensor_util
 
 from rnn_codec import monitoring
 from rnn_codec.errors import CodecError
@@ -118,7 +120,10 @@ class EventWriterTest(LogTest):
         image = log.Images("strip_1")[0]
         with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
             self.assertEqual(picture.getpixel((5, 3)), (255, 0, 0))
-        self.assertIn("custom_scalars__config__", log.Tags()["tensors"])
+        tensor = log.Tensors("custom_scalars__config__")[0].tensor_proto
+        layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(tensor).item())
+        (chart,) = layout.category[0].chart
+        self.assertEqual((chart.title, chart.multiline.tag), ("psnr_db", ["^psnr_db/iteration_"]))
 
     def test_what_a_killed_process_wrote_past_its_checkpoint_is_hidden(self):
         for first_step, value in ((0, 1.0), (10, 2.0)):

@@ -63,18 +63,23 @@ _command_flags = {}
 
 
 def load_command(name):
-    """The module of a command, with its flags, and no other command's, in absl's registry."""
-    full_name = f"rnn_codec.commands.{name}"
-    for holders in _command_flags.values():
-        for holder in holders:
-            if holder.name in flags.FLAGS and flags.FLAGS[holder.name] is holder:
-                delattr(flags.FLAGS, holder.name)
-    module = importlib.import_module(full_name)
+    """The module of a command, with its flags, and no other command's, in absl's registry.
+
+    The flags have their defaults until `absl.flags.FLAGS` is called with arguments.
+    """
+    module_name = f"rnn_codec.commands.{name}"
+    for command_flags in _command_flags.values():
+        for flag in command_flags:
+            if flag.name in flags.FLAGS and flags.FLAGS[flag.name] is flag:
+                delattr(flags.FLAGS, flag.name)
+    module = importlib.import_module(module_name)
     if name not in _command_flags:
-        _command_flags[name] = list(flags.FLAGS.flags_by_module_dict()[full_name])
-    for holder in _command_flags[name]:
-        if holder.name not in flags.FLAGS:
-            flags.FLAGS[holder.name] = holder
+        _command_flags[name] = list(flags.FLAGS.flags_by_module_dict()[module_name])
+    for flag in _command_flags[name]:
+        if flag.name not in flags.FLAGS:
+            flags.FLAGS[flag.name] = flag
+            flags.FLAGS.register_flag_by_module(module_name, flag)
+    flags.FLAGS.unparse_flags()
     return module
 
 
@@ -93,9 +98,6 @@ def run_command(name, *args, stdin=b"", preset=None):
     module = load_command(name)
     args = [name, f"--preset={preset or preset_folder()}", *map(str, args)]
     streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b"")]
-    flags.FLAGS.unparse_flags()
-    for holder in _command_flags[name]:
-        holder.unparse()
     module._codec.cache_clear()
     with (
         mock.patch.object(sys, "stdin", streams[0]),

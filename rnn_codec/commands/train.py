@@ -6,6 +6,7 @@ tensorboard --logdir=runs/first/logs
 python encode.py --preset=runs/first/preset --input=photo.png
 """
 
+import logging as python_logging
 import re
 import sys
 
@@ -192,6 +193,9 @@ def _parse_flags(argv):
 def run():
     """The installed command."""
     logging.set_verbosity(logging.INFO)
+    python_logging.getLogger("jax").setLevel(
+        python_logging.WARNING
+    )  # else: each device it did not find
     # To absl the script that called is the main module, whose text and flags --help shows.
     sys.modules["__main__"].__doc__ = __doc__
     for flag in flags.FLAGS.get_flags_for_module(__name__):
