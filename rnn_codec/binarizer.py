@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from rnn_codec.initializers import GlorotUniform
+
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
 class Binarizer(keras.layers.Layer):
@@ -35,7 +37,13 @@ class Binarizer(keras.layers.Layer):
         self.filters = filters
         self.stochastic = stochastic
         self.seed = seed
-        self.conv = keras.layers.Conv2D(filters, 1, dtype=self.dtype_policy, name="conv")
+        self.conv = keras.layers.Conv2D(
+            filters,
+            1,
+            kernel_initializer=GlorotUniform(),
+            dtype=self.dtype_policy,
+            name="conv",
+        )
         if stochastic:
             self.seed_generator = keras.random.SeedGenerator(seed)
 

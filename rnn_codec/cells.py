@@ -14,6 +14,8 @@ import keras
 from keras import ops
 import numpy as np
 
+from rnn_codec.initializers import GlorotUniform
+
 # The paper's alpha_h and alpha_x.
 RESIDUAL_SCALE = 0.1
 
@@ -71,6 +73,7 @@ class ConvRNNCell(keras.layers.Layer):
             strides=self.strides,
             padding="same",
             use_bias=self.use_bias,
+            kernel_initializer=GlorotUniform(),
             dtype=self.dtype_policy,
             name=name,
             **kwargs,
@@ -82,6 +85,7 @@ class ConvRNNCell(keras.layers.Layer):
             self.recurrent_kernel_size,
             padding="same",
             use_bias=False,
+            kernel_initializer=GlorotUniform(),
             dtype=self.dtype_policy,
             name=name,
         )
@@ -301,6 +305,7 @@ class ResidualConvGRUCell(ConvGRUCell):
             1,
             strides=self.strides,
             use_bias=False,
+            kernel_initializer=GlorotUniform(),
             dtype=self.dtype_policy,
             name="input_shortcut",
         )

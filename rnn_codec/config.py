@@ -31,14 +31,20 @@ class CodecConfig:
     encoder_sees_image: bool = False  # beside the residual
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
         _expect("architecture", self.architecture, ARCHITECTURES)
         _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
         _expect("decoder_cell", self.decoder_cell, CELL_NAMES)
         _expect("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         if not 1 <= self.iterations <= 255:
             raise ValueError(f"iterations must be 1 to 255. Received: {self.iterations}")
-        if self.width <= 0:
-            raise ValueError(f"width must be positive. Received: {self.width}")
+        if not 1 <= self.bits <= 1024:
+            raise ValueError(f"bits must be 1 to 1024. Received: {self.bits}")
+        if not 0 < self.width <= 100:
+            raise ValueError(f"width must be above 0 and at most 100. Received: {self.width}")
 
     def scaled(self, filters):
         """`filters` times the width, rounded to a multiple of 8 and at least 8."""

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from rnn_codec import cells
+from rnn_codec.initializers import GlorotUniform
 
 
 class RecurrentStack(keras.layers.Layer):
@@ -58,7 +59,13 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         self.first = keras.layers.Conv2D(
-            channels, 3, padding="same", activation="relu", dtype=self.dtype_policy, name="first"
+            channels,
+            3,
+            padding="same",
+            activation="relu",
+            kernel_initializer=GlorotUniform(),
+            dtype=self.dtype_policy,
+            name="first",
         )
         # Starts as the identity, so that depth does no harm to the first steps of training.
         self.second = keras.layers.Conv2D(
@@ -84,6 +91,7 @@ def _conv(filters, kernel_size, name, strides=1, activation=None, use_bias=True)
         padding="same",
         activation=activation,
         use_bias=use_bias,
+        kernel_initializer=GlorotUniform(),
         name=name,
     )
 

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 
 import numpy as np
 
@@ -56,8 +55,12 @@ class Preset:
 
     @property
     def identity(self):
-        """8 bytes that name the model in a file: a hash of configuration and weights."""
-        digest = hashlib.sha256(_canonical_json(self.config))
+        """8 bytes that name the model in a file: a hash of configuration and weights.
+
+        Of the configuration, what differs from the defaults and defines the network: neither the
+        name nor a field that a later version adds may make a file unreadable.
+        """
+        digest = hashlib.sha256(_defining_json(self.config))
         for path, array in sorted(self.weights.items()):
             digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -138,15 +141,17 @@ def save(preset, folder):
     image_io.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
 
 
-def _canonical_json(config):
-    return json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":")).encode()
+def _defining_json(config):
+    defaults = CodecConfig(config.name).to_dict()
+    values = {key: value for key, value in config.to_dict().items() if value != defaults[key]}
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _read_config(path):
     try:
         with open(path, encoding="utf-8") as file:
             return CodecConfig.from_dict(json.load(file))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise PresetError(f"{path}: expected a codec's configuration; {error}") from error
 
 
@@ -154,5 +159,6 @@ def _read_weights(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise PresetError(f"{path}: expected a codec's weights; {error}") from error
+    except Exception as error:  # noqa: BLE001 (damaged archives raise of a dozen types)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PresetError(f"{path}: expected a codec's weights; {reason}") from error

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from unittest import mock
 
 from absl.testing import absltest, parameterized
 import keras
@@ -168,12 +167,6 @@ def run(model, inputs):
 
 
 class CellTest(parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        # These weights are replaced, and drawing them on JAX compiles for seconds for each shape.
-        zeros = keras.initializers.Zeros.__call__
-        self.enterContext(mock.patch.object(keras.initializers.GlorotUniform, "__call__", zeros))
-
     @each_cell(*GEOMETRIES)
     def test_computes_its_equations(
         self, make_cell, arguments, reference, _, size, kernel, recurrent_kernel, strides, use_bias
