@@ -7,7 +7,6 @@ name, then renamed, so that a process killed at any moment leaves the previous o
 import io
 import json
 import os
-import zipfile
 
 import numpy as np
 
@@ -44,8 +43,9 @@ def restore(path, groups):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         state = json.loads(arrays.pop("state").tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CodecError(f"{path}: expected a checkpoint of train.py; {error}") from error
+    except Exception as error:  # noqa: BLE001 (damaged archives raise of a dozen types)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CodecError(f"{path}: expected a checkpoint of train.py; {reason}") from error
     for group, variables in groups.items():
         prefix = f"{group}/"
         saved = [arrays[name] for name in sorted(arrays) if name.startswith(prefix)]

@@ -238,8 +238,7 @@ class Codec:
         rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
         unpacked = planes.unpack(contents.planes[: max(wanted)], (rows, columns, self.config.bits))
         # As the binarizer gives them to the encoder's own decoder, in type too.
-        dtype = self.network.binarizer.compute_dtype
-        signs = [ops.cast(2.0 * bits[None].astype(np.float32) - 1.0, dtype) for bits in unpacked]
+        signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
         loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
             if count in wanted:

@@ -35,6 +35,8 @@ class CodecConfig:
             value, kind = getattr(self, field.name), field.type
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
+        # 2 and 2.0 are one network, so they must be one identity.
+        object.__setattr__(self, "width", float(self.width))
         _expect("architecture", self.architecture, ARCHITECTURES)
         _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
         _expect("decoder_cell", self.decoder_cell, CELL_NAMES)

@@ -88,7 +88,8 @@ def load(name=None, load_weights=True):
         PresetError: unknown, damaged, or without weights.
     """
     name = name or DEFAULT
-    folder = name if os.path.isdir(name) else os.path.join(_SHIPPED, name)
+    # A name wins over a folder of that name which happens to lie in the working directory.
+    folder = os.path.join(_SHIPPED, name) if name in CONFIGS else name
     if not os.path.isdir(folder):
         if name not in CONFIGS:
             raise PresetError(

@@ -137,7 +137,9 @@ class ProgressiveNetwork(keras.Model):
         if self.config.encoder_sees_image:
             seen = ops.concatenate([seen, image], axis=-1)
         features, encoder_states = self.encoder(seen, encoder_states)
-        return self.binarizer(features, training=training), encoder_states
+        # In float32, as a decoder reads them from a file: both run the same compiled functions.
+        bits = ops.cast(self.binarizer(features, training=training), "float32")
+        return bits, encoder_states
 
     def decode_bits(self, bits, decoder_states):
         """Features of the picture so far, and the decoder's new states."""

@@ -165,7 +165,9 @@ class RunsTest(TrainTest):
         with subprocess.Popen(
             [*COMMAND, *args], env=training_runs.environment(), stderr=subprocess.DEVNULL
         ) as process:
-            least, delay = random.choice((5, 10)), random.uniform(0.0, 0.1)
+            # Not the generator that the run before has seeded.
+            chance = random.SystemRandom()
+            least, delay = chance.choice((5, 10)), chance.uniform(0.0, 0.1)
             deadline = time.monotonic() + 200
             while self.checkpoint_step() < least and time.monotonic() < deadline:
                 time.sleep(0.002)

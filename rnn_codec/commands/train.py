@@ -193,9 +193,8 @@ def _parse_flags(argv):
 def run():
     """The installed command."""
     logging.set_verbosity(logging.INFO)
-    python_logging.getLogger("jax").setLevel(
-        python_logging.WARNING
-    )  # else: each device it did not find
+    # Below this level JAX tells of each kind of device that it did not find.
+    python_logging.getLogger("jax").setLevel(python_logging.WARNING)
     # To absl the script that called is the main module, whose text and flags --help shows.
     sys.modules["__main__"].__doc__ = __doc__
     for flag in flags.FLAGS.get_flags_for_module(__name__):
