@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 import rnn_codec
-from rnn_codec import image_io, metrics
-from rnn_codec.codec import Codec
+from rnn_codec import image_io
 from rnn_codec.commands import files
 from rnn_codec.targets import Target
 
@@ -27,6 +26,9 @@ _SIZES = ((1, 1), (15, 17), (161, 161), (500, 333), (768, 512), (4000, 3000))
 def main(argv):
     del argv
     files.load_keras()
+    from rnn_codec import metrics
+    from rnn_codec.codec import Codec
+
     codec = Codec.from_preset(_PRESET.value)
     photo = Image.fromarray(image_io.read_picture(_PHOTO.value).pixels).convert("RGB")
     cases = [(size, "RGB") for size in _SIZES]

@@ -13,8 +13,7 @@ from absl import app, flags
 from PIL import Image, ImageDraw
 
 import rnn_codec
-from rnn_codec import image_io, metrics
-from rnn_codec.codec import Codec
+from rnn_codec import image_io
 from rnn_codec.commands import files
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, instead of the built-in four.")
@@ -30,12 +29,15 @@ _HEADINGS = f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-
 def main(argv):
     del argv
     files.load_keras()
+    from rnn_codec.codec import Codec
+
     os.makedirs(_OUTPUT.value, exist_ok=True)
     codec = Codec.from_preset(_PRESET.value)
     counts = [n for n in (1, 2, 4, 8, 16) if n <= codec.config.iterations]
     rows, figures = [], {count: [] for count in counts}
     for path in _photos():
-        picture = image_io.read_picture(path)
+        # Two of the four carry thousands of bytes of colour profile, more than a first iteration.
+        picture = image_io.without_metadata(image_io.read_picture(path))
         name = os.path.basename(path)
         encoded = codec.encode_picture(picture)
         file_path = os.path.join(_OUTPUT.value, f"{name}.rnnc")
@@ -71,6 +73,8 @@ def _photos():
 
 def _restore(codec, data, count, original, name):
     """Decodes, writes and prints one restoration; returns it with bytes, bpp, PSNR, MS-SSIM."""
+    from rnn_codec import metrics
+
     ((_, restored),) = codec.decode_picture(data)
     image_io.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))
     bpp = 8 * len(data) / (original.width * original.height)

@@ -43,7 +43,7 @@ class TrainTest(parameterized.TestCase):
             env=training_runs.environment(),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
 
     def main(self, *args):
@@ -168,7 +168,7 @@ class RunsTest(TrainTest):
             # Not the generator that the run before has seeded.
             chance = random.SystemRandom()
             least, delay = chance.choice((5, 10)), chance.uniform(0.0, 0.1)
-            deadline = time.monotonic() + 200
+            deadline = time.monotonic() + 600
             while self.checkpoint_step() < least and time.monotonic() < deadline:
                 time.sleep(0.002)
             time.sleep(delay)

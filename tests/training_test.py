@@ -436,7 +436,7 @@ class DevicesTest(WorkdirTest):
             ),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         self.assertEqual(process.returncode, 0, process.stderr)
         count, share, *losses = map(float, process.stdout.split())
