@@ -5,12 +5,10 @@ The workflow: `Codec.from_preset()` once, then `encode` and `decode` on arrays a
 with a file or a request is a `CodecError`.
 """
 
-import contextlib
 import dataclasses
 import functools
 import os
 
-import keras
 from keras import ops
 import numpy as np
 
@@ -63,7 +61,7 @@ class Codec:
         self.config = preset.config
         self.preset = preset
         self.identity = preset.identity
-        with _dtype_policy(precision):
+        with progressive.dtype_policy(precision):
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._steps = compilation.CompiledSteps(self.network)
@@ -346,14 +344,3 @@ def _frame(contents):
 
 def _to_numpy(tensor):
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
-
-
-@contextlib.contextmanager
-def _dtype_policy(policy):
-    """Sets Keras' global policy for a `with` block, as layers take theirs when they are made."""
-    saved = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(saved)

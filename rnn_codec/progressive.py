@@ -10,6 +10,7 @@
 (bits, pictures wanted) and evaluation. Pictures here are float32 in [-1, 1].
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -194,3 +195,14 @@ def _initial_states(stack, batch, height, width):
         if layer in stack.cells():
             states.append(layer.initial_states(batch, height, width))
     return states
+
+
+@contextlib.contextmanager
+def dtype_policy(policy):
+    """Sets Keras' global policy for a `with` block, as layers take theirs when they are made."""
+    saved = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(saved)

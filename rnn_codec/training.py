@@ -9,7 +9,6 @@ killed at any moment and resumed repeats what it had not finished, and ends as i
 `workdir` holds `checkpoint.npz`, `preset/`, TensorBoard's `logs/`, and what was asked, `run.json`.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -191,7 +190,10 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     if checkpoints.exists(workdir) and not resume:
         raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
     keras.utils.set_random_seed(options.seed)
-    with _dtype_policy(options.precision), distribution.scope(options.devices) as num_devices:
+    with (
+        progressive.dtype_policy(options.precision),
+        distribution.scope(options.devices) as num_devices,
+    ):
         if options.batch_size % num_devices:
             raise CodecError(
                 f"--batch_size={options.batch_size}: expected a multiple of the {num_devices} "
@@ -378,17 +380,6 @@ def _jit_compile(num_devices):
 
         return num_devices == 1 and bool(tf.config.list_logical_devices("GPU"))
     return "auto"
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    """Builds layers of a precision in a `with` block."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def record_run(workdir, config, photos, options):
