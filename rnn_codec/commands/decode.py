@@ -178,4 +178,5 @@ def _numbered(path, count):
 
 def run():
     """The installed command."""
+    files.show_help_of(__name__)
     app.run(main)

@@ -130,4 +130,5 @@ def _encode(job, report, target):
 
 def run():
     """The installed command."""
+    files.show_help_of(__name__)
     app.run(main)

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 
+from absl import flags
 from tqdm import tqdm
 
 from rnn_codec.errors import CodecError, PresetError
@@ -268,6 +269,16 @@ def run_all(command, jobs, work, as_json, quiet):
         except MemoryError:
             report.failure(job, "expected a picture that fits in memory; this one does not")
     return report.exit_code(len(jobs))
+
+
+def show_help_of(module):
+    """Makes `--help` show the text and flags of a command's module.
+
+    To absl the script that called is the main module, and it has neither.
+    """
+    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+    for flag in flags.FLAGS.get_flags_for_module(module):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def load_keras():

@@ -195,8 +195,5 @@ def run():
     logging.set_verbosity(logging.INFO)
     # Below this level JAX tells of each kind of device that it did not find.
     python_logging.getLogger("jax").setLevel(python_logging.WARNING)
-    # To absl the script that called is the main module, whose text and flags --help shows.
-    sys.modules["__main__"].__doc__ = __doc__
-    for flag in flags.FLAGS.get_flags_for_module(__name__):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    files.show_help_of(__name__)
     app.run(main, flags_parser=_parse_flags)
