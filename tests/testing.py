@@ -12,6 +12,7 @@ from absl import flags
 import numpy as np
 
 from rnn_codec.codec import Codec
+from rnn_codec.commands import files
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -98,7 +99,7 @@ def run_command(name, *args, stdin=b"", preset=None):
     module = load_command(name)
     args = [name, f"--preset={preset or preset_folder()}", *map(str, args)]
     streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b"")]
-    module._codec.cache_clear()
+    files.load_codec.cache_clear()
     with (
         mock.patch.object(sys, "stdin", streams[0]),
         mock.patch.object(sys, "stdout", streams[1]),

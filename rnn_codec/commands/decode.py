@@ -8,7 +8,6 @@ decode.py --info photo.rnnc                                 what is in it; loads
 
 import functools
 import os
-import sys
 import time
 
 from absl import app, flags
@@ -46,24 +45,21 @@ _EXTENSION = ".rnnc"
 
 
 def main(argv):
+    return files.run_guarded("decode", functools.partial(_run, argv))
+
+
+def _run(argv):
     inputs = [*_INPUT.value, *argv[1:]]
-    try:
-        if _ALL.value and _ITERATIONS.value is not None:
-            raise CodecError("expected --iterations or --all_iterations, received both; drop one")
-        if _INFO.value:
-            jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
-            return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
-        # The numbered names are checked once their number is known.
-        overwrite = _OVERWRITE.value or _ALL.value
-        jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
-        work = functools.partial(_decode, taken=files.real_sources(jobs))
-        return files.run_all("decode", jobs, work, _JSON.value, _QUIET.value)
-    except CodecError as error:
-        print(f"decode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("decode: interrupted", file=sys.stderr)
-        return 1
+    if _ALL.value and _ITERATIONS.value is not None:
+        raise CodecError("expected --iterations or --all_iterations, received both; drop one")
+    if _INFO.value:
+        jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
+        return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
+    # The numbered names are checked once their number is known.
+    overwrite = _OVERWRITE.value or _ALL.value
+    jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
+    work = functools.partial(_decode, taken=files.real_sources(jobs))
+    return files.run_all("decode", jobs, work, _JSON.value, _QUIET.value)
 
 
 def _rename(name):
@@ -92,14 +88,6 @@ def _print_info(job, report):
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
-@functools.cache
-def _codec():
-    files.load_keras()
-    from rnn_codec import codec
-
-    return codec.Codec.from_preset(_PRESET.value)
-
-
 def _decode(job, report, taken):
     from rnn_codec import image_io
 
@@ -112,7 +100,8 @@ def _decode(job, report, taken):
     _check_format(image_format, contents)
     targets = _targets(job, len(contents.planes), taken)
     outputs, picture = [], None
-    for count, picture in _codec().decode_picture(data, list(targets), _STRICT.value, limits):
+    codec = files.load_codec(_PRESET.value)
+    for count, picture in codec.decode_picture(data, list(targets), _STRICT.value, limits):
         picture_file = image_io.picture_bytes(picture, image_format)
         files.write(targets[count], picture_file, job.folder)
         outputs.append({"iterations": count, "output": targets[count]})

@@ -7,13 +7,11 @@ encode.py --output=compressed photos/*.jpg                  many files, or whole
 
 import functools
 import os
-import sys
 import time
 
 from absl import app, flags
 
 from rnn_codec.commands import files
-from rnn_codec.errors import CodecError
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -46,23 +44,20 @@ _QUIET = flags.DEFINE_bool("quiet", False, "No summary lines.")
 
 
 def main(argv):
-    try:
-        target = _target()
-        jobs = files.plan(
-            [*_INPUT.value, *argv[1:]],
-            _OUTPUT.value,
-            _extensions(),
-            lambda name: name + ".rnnc",
-            _OVERWRITE.value,
-        )
-        work = functools.partial(_encode, target=target)
-        return files.run_all("encode", jobs, work, _JSON.value, _QUIET.value)
-    except CodecError as error:
-        print(f"encode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("encode: interrupted", file=sys.stderr)
-        return 1
+    return files.run_guarded("encode", functools.partial(_run, argv))
+
+
+def _run(argv):
+    target = _target()
+    jobs = files.plan(
+        [*_INPUT.value, *argv[1:]],
+        _OUTPUT.value,
+        _extensions(),
+        lambda name: name + ".rnnc",
+        _OVERWRITE.value,
+    )
+    work = functools.partial(_encode, target=target)
+    return files.run_all("encode", jobs, work, _JSON.value, _QUIET.value)
 
 
 def _target():
@@ -81,14 +76,6 @@ def _extensions():
     return image_io.IMAGE_EXTENSIONS
 
 
-@functools.cache
-def _codec():
-    files.load_keras()
-    from rnn_codec import codec
-
-    return codec.Codec.from_preset(_PRESET.value)
-
-
 def _encode(job, report, target):
     from rnn_codec import image_io
 
@@ -98,7 +85,7 @@ def _encode(job, report, target):
     picture = image_io.read_picture(data, _MAX_PIXELS.value, name=job.name)
     if _STRIP.value:
         picture = image_io.without_metadata(picture)
-    encoded = _codec().encode_picture(picture, target)
+    encoded = files.load_codec(_PRESET.value).encode_picture(picture, target)
     files.write(job.target, encoded.data, job.folder)
     for warning in encoded.warnings:
         report.warning(job, warning)

@@ -8,6 +8,7 @@ never replace an existing file unless the user says so; a name that the user gav
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -269,6 +270,26 @@ def run_all(command, jobs, work, as_json, quiet):
         except MemoryError:
             report.failure(job, "expected a picture that fits in memory; this one does not")
     return report.exit_code(len(jobs))
+
+
+def run_guarded(command, function):
+    """The exit code of `function()`, or 1 and one line on stderr for a fault or an interruption."""
+    try:
+        return function()
+    except CodecError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+    return 1
+
+
+@functools.cache
+def load_codec(preset):
+    """The codec of a preset's name or folder, loaded when the first picture needs it."""
+    load_keras()
+    from rnn_codec import codec
+
+    return codec.Codec.from_preset(preset)
 
 
 def show_help_of(module):
