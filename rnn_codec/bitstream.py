@@ -21,7 +21,8 @@ from rnn_codec.errors import BitstreamError
 SIGNATURE = b"\x89RNC\r\n\x1a\n"
 FORMAT_VERSION = 1
 
-RAW = 0  # the coder of a plane whose payload is its bits as they are
+# What packed a plane; the payload of a raw one is its bits as they are.
+RAW, NEURAL, ADAPTIVE = 0, 1, 2
 _CODER_NAMES = ("raw", "neural", "adaptive")
 
 _MODEL_ID_BYTES = 8

@@ -12,9 +12,11 @@ import os
 from keras import ops
 import numpy as np
 
-from rnn_codec import bitstream, compilation, image_io, metrics, planes, presets, progressive
+from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive
 from rnn_codec.config import STRIDE
+from rnn_codec.context_model import ContextModel
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.targets import Target
 
 
@@ -55,9 +57,11 @@ class Codec:
     Args:
         preset: `presets.Preset` with weights.
         precision: str. Keras dtype policy to compute in.
+        arithmetic: str. Of the context model, a name in `context_model.ARITHMETICS`; all give the
+            same bits.
     """
 
-    def __init__(self, preset, precision="float32"):
+    def __init__(self, preset, precision="float32", arithmetic="numpy"):
         self.config = preset.config
         self.preset = preset
         self.identity = preset.identity
@@ -65,15 +69,18 @@ class Codec:
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._steps = compilation.CompiledSteps(self.network)
+        self._context_model = None
+        if preset.context is not None:
+            self._context_model = ContextModel(preset.context, arithmetic)
 
     @classmethod
-    def from_preset(cls, name=None, precision="float32"):
+    def from_preset(cls, name=None, precision="float32", arithmetic="numpy"):
         """The codec of a preset's name, of a folder that `save_preset` wrote, or the default.
 
         Raises:
             PresetError: unknown, damaged, or without trained weights.
         """
-        return cls(presets.load(name), precision)
+        return cls(presets.load(name), precision, arithmetic)
 
     def save_preset(self, folder):
         """Writes configuration and weights; `from_preset(folder)` reads them."""
@@ -87,6 +94,7 @@ class Codec:
         target_bytes=None,
         target_psnr=None,
         target_msssim=None,
+        entropy=None,
     ):
         """Compresses pixels.
 
@@ -96,6 +104,8 @@ class Codec:
             iterations: int. Defaults to all that the preset has.
             target_bpp, target_bytes, target_psnr, target_msssim: instead of `iterations`; see
                 `Target`.
+            entropy: str. What packs the bits: "neural", "adaptive" or "raw". Defaults to the first
+                if the preset has a context model, else to the last.
 
         Returns:
             bytes of a `.rnnc` file.
@@ -104,7 +114,7 @@ class Codec:
             CodecError: the array is no such picture, or the request cannot be met.
         """
         target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
-        return self.encode_picture(image_io.picture_from_array(image), target).data
+        return self.encode_picture(image_io.picture_from_array(image), target, entropy).data
 
     def decode(self, data, iterations=None, strict=False):
         """Restores pixels.
@@ -164,12 +174,13 @@ class Codec:
         image_io.write_picture(picture, destination)
         return picture
 
-    def encode_picture(self, picture, target=Target()):
+    def encode_picture(self, picture, target=Target(), entropy=None):
         """Compresses a picture with its metadata.
 
         Args:
             picture: `image_io.Picture`.
             target: `Target`.
+            entropy: as for `encode`.
 
         Returns:
             `Encoded`.
@@ -182,9 +193,11 @@ class Codec:
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
+        entropy = self._entropy(entropy)
+        coder = self._plane_coder(picture)
         packed, data, shown = [], None, None
         for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
-            candidate = [*packed, planes.pack(_to_numpy(iteration.bits)[0] > 0)]
+            candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
             candidate_data = bitstream.write(
                 self._header(picture, len(candidate)), candidate, metadata, alpha
             )
@@ -233,14 +246,51 @@ class Codec:
                 f"{absent[0]!r}"
             )
         frame = _frame(contents)
-        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
-        unpacked = planes.unpack(contents.planes[: max(wanted)], (rows, columns, self.config.bits))
+        coder = self._plane_coder(frame)
+        unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
         # As the binarizer gives them to the encoder's own decoder, in type too.
         signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
         loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
             if count in wanted:
                 yield count, _restore(iteration.reconstruction, frame)
+
+    def read_planes(self, data, iterations=None):
+        """The bits of a file, which are the same wherever it is read.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: int. Defaults to all whole ones.
+
+        Returns:
+            List of uint8 `[H/16, W/16, bits]`, zeros and ones.
+
+        Raises:
+            CodecError: as for `decode`.
+        """
+        contents = bitstream.read(data)
+        self._check_model(contents.header)
+        coder = self._plane_coder(contents.header)
+        return [coder.unpack(plane) for plane in contents.planes[:iterations]]
+
+    def _plane_coder(self, size):
+        rows, columns = -(-size.height // STRIDE), -(-size.width // STRIDE)
+        return PlaneCoder((rows, columns, self.config.bits), self._context_model)
+
+    def _entropy(self, entropy):
+        """The name of an entropy coder that there is."""
+        if entropy is None:
+            return "raw" if self._context_model is None else "neural"
+        if entropy not in ENTROPY_CODERS:
+            raise CodecError(
+                f"entropy: expected one of {', '.join(ENTROPY_CODERS)}, received {entropy!r}"
+            )
+        if entropy == "neural" and self._context_model is None:
+            raise CodecError(
+                f"preset {self.config.name!r}: expected one with a context model, which "
+                "entropy='neural' needs; train it with train.py --model=context, or take 'adaptive'"
+            )
+        return entropy
 
     def _check_iterations(self, iterations):
         if iterations not in (None, *range(1, self.config.iterations + 1)):

@@ -35,7 +35,7 @@ def measure(config):
     encoder, scale = _stack_macs(network.encoder.stack, 1.0)
     binarizer = _kernel_macs(network.binarizer.conv) / scale**2
     decoder, scale = _stack_macs(network.decoder.stack, scale)
-    synthesis, _ = _stack_macs(network.synthesis.layers, scale)
+    synthesis = _synthesis_macs(network.synthesis, scale)
     if network.gain is not None:
         synthesis += _stack_macs(network.gain.layers, 1.0)[0]
     return Complexity(
@@ -45,6 +45,13 @@ def measure(config):
         synthesis_macs=synthesis,
         skips_synthesis=not network.accumulates,
     )
+
+
+def _synthesis_macs(synthesis, scale):
+    if isinstance(synthesis, networks.LinearSkip):
+        linear = _kernel_macs(synthesis.linear) / scale**2
+        return linear + _stack_macs(synthesis.main.layers, scale)[0]
+    return _stack_macs(synthesis.layers, scale)[0]
 
 
 def _stack_macs(layers, scale):

@@ -4,7 +4,7 @@ import dataclasses
 
 CELL_NAMES = ("lstm", "associative_lstm", "gru", "residual_gru")
 RECONSTRUCTIONS = ("one_shot", "additive", "residual_scaling")
-ARCHITECTURES = ("stacked", "two_scale")
+ARCHITECTURES = ("stacked", "two_scale", "wide_two_scale")
 
 # Every network here halves the resolution four times.
 STRIDE = 16
@@ -14,9 +14,10 @@ STRIDE = 16
 class CodecConfig:
     """The configuration of one codec, as `config.json` stores it.
 
-    `architecture`: "stacked" is the paper's stack, recurrent at every resolution; "two_scale" keeps
-    recurrent state at 1/8 and 1/16 of the resolution only, between feed-forward ends, so that a
-    decoder of n iterations runs the high-resolution part once.
+    `architecture`: "stacked" is the paper's stack, recurrent at every resolution; "two_scale" and
+    "wide_two_scale" keep recurrent state at 1/8 and 1/16 of the resolution only, between
+    feed-forward ends, so that a decoder of n iterations runs the high-resolution part once. The
+    wide one holds more in its states and learns much faster; the other is for files that exist.
     """
 
     name: str
@@ -29,6 +30,7 @@ class CodecConfig:
     iterations: int = 16  # as trained, and the most that a file holds
     stochastic_bits: bool = True  # while training; False: the sign, with a gradient
     encoder_sees_image: bool = False  # beside the residual
+    residual_scale: float = 1.0  # of the residual beside the image, as residuals are small
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -37,6 +39,7 @@ class CodecConfig:
                 raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
         # 2 and 2.0 are one network, so they must be one identity.
         object.__setattr__(self, "width", float(self.width))
+        object.__setattr__(self, "residual_scale", float(self.residual_scale))
         _expect("architecture", self.architecture, ARCHITECTURES)
         _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
         _expect("decoder_cell", self.decoder_cell, CELL_NAMES)
@@ -45,6 +48,10 @@ class CodecConfig:
             raise ValueError(f"iterations must be 1 to 255. Received: {self.iterations}")
         if not 1 <= self.bits <= 1024:
             raise ValueError(f"bits must be 1 to 1024. Received: {self.bits}")
+        if not 0 < self.residual_scale <= 100:
+            raise ValueError(
+                f"residual_scale must be above 0 and at most 100. Received: {self.residual_scale}"
+            )
         if not 0 < self.width <= 100:
             raise ValueError(f"width must be above 0 and at most 100. Received: {self.width}")
 

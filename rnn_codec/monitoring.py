@@ -23,6 +23,9 @@ from rnn_codec.errors import CodecError
 # Strips of pictures take a megabyte each: so many times in a run, and at its last validation.
 _STRIPS_PER_RUN = 20
 
+# In the line after each epoch, as far as a model has them.
+_SHOWN = (("ms_ssim", "{:.4f}"), ("psnr_db", "{:.2f}"), ("bits_per_bit", "{:.4f}"))
+
 # One chart for all iterations of each figure, in TensorBoard's tab "Custom scalars".
 _CHARTS = ("loss", "psnr_db", "ms_ssim", "bits_per_pixel")
 
@@ -75,9 +78,9 @@ class Progress(StepCallback):
     def on_epoch_end(self, epoch, logs=None):
         figures = validation_figures(logs)
         quality = []
-        for metric, form in (("ms_ssim", "{:.4f}"), ("psnr_db", "{:.2f}")):
+        for metric, form in _SHOWN:
             values = [form.format(value) for value in _by_iteration(figures, metric)]
-            quality.append(f"{metric} " + " ".join(values))
+            quality.extend([f"{metric} " + " ".join(values)] if values else [])
         loss = figures.get("loss", math.nan)
         line = f"step {self.step}: validation loss {loss:.4f}; " + "; ".join(quality)
         tqdm.write(line, file=sys.stderr)
@@ -171,6 +174,26 @@ class TensorBoard(StepCallback):
             if len(reconstructions) == self.model.num_iterations:
                 break
         return strip(image, np.stack(reconstructions, axis=1))
+
+    def close(self):
+        self.train.close()
+        self.validation.close()
+
+
+class Scalars(StepCallback):
+    """The figures of each epoch, in `train` and `validation` below a folder."""
+
+    def __init__(self, folder, first_step):
+        super().__init__(first_step)
+        self.train = EventWriter(os.path.join(folder, "train"), first_step)
+        self.validation = EventWriter(os.path.join(folder, "validation"), first_step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        train = {name: float(value) for name, value in logs.items() if "val_" not in name}
+        self.train.scalars(self.step, train)
+        self.validation.scalars(self.step, validation_figures(logs))
+        self.train.flush()
+        self.validation.flush()
 
     def close(self):
         self.train.close()
@@ -312,12 +335,21 @@ def tensorboard_callbacks(folder, first_step, total_steps, learning_rate, images
             f"--graph: expected the backend tensorflow, received {keras.backend.backend()}"
         )
     callbacks = [Profiler(os.path.join(folder, "train"), first_step, profile)] if profile else []
+    board = _optional(TensorBoard, folder, first_step, total_steps, learning_rate, images, graph)
+    return [*board, *callbacks]
+
+
+def scalar_callbacks(folder, first_step):
+    """The callback that writes figures: none, but for a line that says why, without it."""
+    return _optional(Scalars, folder, first_step)
+
+
+def _optional(callback, *args):
     try:
-        board = TensorBoard(folder, first_step, total_steps, learning_rate, images, graph)
+        return [callback(*args)]
     except ImportError:
         logging.warning("no TensorBoard logs; for them: pip install 'rnn-codec[train]'")
-        return callbacks
-    return [board, *callbacks]
+        return []
 
 
 def strip(image, reconstructions):

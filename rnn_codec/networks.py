@@ -83,6 +83,39 @@ class ResidualBlock(keras.layers.Layer):
         return inputs + self.second(self.first(ops.relu(inputs)))
 
 
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class LinearSkip(keras.layers.Layer):
+    """Layers in order, plus one linear map from each position to the pixels of its block.
+
+    With it a decoder is a block transform from the first step of training on, to which the layers
+    add what they learn.
+
+    Args:
+        layers: list of layers that end with `block` times the size of their input, and 3 channels.
+        block: int. Pixels on a side.
+
+    Input shape:
+        `[B, H, W, C]`.
+
+    Output shape:
+        `[B, block * H, block * W, 3]`.
+    """
+
+    def __init__(self, layers, block, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+        self.main = keras.Sequential(layers, name="layers")
+        self.linear = _conv(3 * block * block, 1, "linear", use_bias=False)
+
+    def build(self, input_shape):
+        self.main.build(input_shape)
+        self.linear.build(input_shape)
+
+    def call(self, inputs):
+        pixels = ops.depth_to_space(self.linear(inputs), self.block, data_format="channels_last")
+        return pixels + self.main(inputs)
+
+
 def _conv(filters, kernel_size, name, strides=1, activation=None, use_bias=True):
     return keras.layers.Conv2D(
         filters,
@@ -179,6 +212,56 @@ def two_scale_synthesis(config):
     )
 
 
+def wide_two_scale_encoder(config):
+    """Recurrent at 1/8 and 1/16 only. `[B, H, W, 3 or 6]` -> `[B, H/16, W/16, 384]`."""
+    cell = cells.CELLS[config.encoder_cell]
+    shape = {"kernel_size": 3, "strides": 2, "use_bias": True}
+    layers = [
+        # One strided convolution instead of two small ones: at full resolution memory traffic, not
+        # arithmetic, takes the time.
+        _conv(config.scaled(96), 8, "conv", strides=4, activation="relu"),
+        cell(config.scaled(192), **shape, name="rnn_1"),
+        cell(config.scaled(384), **shape, name="rnn_2"),
+    ]
+    return RecurrentStack(layers, name="encoder")
+
+
+def wide_two_scale_decoder(config):
+    """Recurrent at 1/16 and 1/8. `[B, H/16, W/16, bits]` -> `[B, H/8, W/8, 256]`.
+
+    The states hold all that the bits so far told of the picture, 1,536 numbers for 768 samples of a
+    16x16 block. Their own convolutions are 1x1, so width is cheap; those of the inputs look around.
+    """
+    cell = cells.CELLS[config.decoder_cell]
+    shape = {"kernel_size": 3, "use_bias": True}
+    layers = [
+        cell(config.scaled(512), **shape, name="rnn_1"),
+        _conv(4 * config.scaled(96), 1, "expand"),
+        DepthToSpace(name="depth_to_space"),
+        cell(config.scaled(256), **shape, name="rnn_2"),
+    ]
+    return RecurrentStack(layers, name="decoder")
+
+
+def wide_two_scale_synthesis(config):
+    """Feed-forward from 1/8. `[B, H/8, W/8, 256]` -> `[B, H, W, 3]`."""
+    return LinearSkip(
+        [
+            _conv(4 * config.scaled(64), 1, "expand_1"),
+            DepthToSpace(name="depth_to_space_1"),  # [B, H/4, W/4, 64]
+            ResidualBlock(name="residual_1"),
+            ResidualBlock(name="residual_2"),
+            keras.layers.ReLU(name="relu"),
+            _conv(4 * config.scaled(32), 3, "expand_2", activation="relu"),
+            DepthToSpace(name="depth_to_space_2"),  # [B, H/2, W/2, 32]
+            _conv(12, 3, "pixels"),
+            DepthToSpace(name="depth_to_space_3"),  # [B, H, W, 3]
+        ],
+        block=8,
+        name="synthesis",
+    )
+
+
 def gain_estimator():
     """Gain per 32x32 block from the last decoded residual. `[B, H, W, 3]` -> `[B, H/32, W/32, 1]`.
 
@@ -195,4 +278,9 @@ def gain_estimator():
 ARCHITECTURES = {
     "stacked": (stacked_encoder, stacked_decoder, stacked_synthesis),
     "two_scale": (two_scale_encoder, two_scale_decoder, two_scale_synthesis),
+    "wide_two_scale": (
+        wide_two_scale_encoder,
+        wide_two_scale_decoder,
+        wide_two_scale_synthesis,
+    ),
 }

@@ -1,48 +1,112 @@
-"""Bit planes to chunk payloads and back: the seam where an entropy coder takes over.
+"""Bit planes to chunk payloads and back: where entropy coders meet the container.
 
 A plane is uint8 zeros and ones, `[height/16, width/16, bits]`. Raw, it is packed eight to a byte,
-the first bit in the highest place, channels running fastest. Knows nothing of pixels or networks.
+the first bit in the highest place, channels running fastest. Else a model predicts its bits from
+the planes before and from what is coded already, and a range coder packs them. Knows nothing of
+pixels or of the codec's network.
 """
 
 import numpy as np
 
-from rnn_codec import bitstream
+from rnn_codec import bitstream, range_coder
+from rnn_codec.adaptive_model import AdaptiveModel
 from rnn_codec.errors import BitstreamError
 
+ENTROPY_CODERS = {
+    "neural": bitstream.NEURAL,
+    "adaptive": bitstream.ADAPTIVE,
+    "raw": bitstream.RAW,
+}
 
-def pack(bits):
-    """The `bitstream.Plane` of one plane of bits."""
-    return bitstream.Plane(bitstream.RAW, np.packbits(bits).tobytes())
 
-
-def unpack(planes, shape):
-    """Bits of the planes of a file, in order.
+class PlaneCoder:
+    """Packs, or unpacks, the planes of one picture in order.
 
     Args:
-        planes: sequence of `bitstream.Plane`.
         shape: of each plane.
-
-    Returns:
-        List of uint8 arrays of `shape`.
-
-    Raises:
-        BitstreamError: a payload is of another size, or of a coder this version does not have.
+        context_model: `context_model.ContextModel`, or None where the preset has none.
     """
-    # Sizes first: a small file that declares a large picture must not get its memory.
-    count = int(np.prod(shape, dtype=np.int64))
-    for number, plane in enumerate(planes, start=1):
-        if plane.coder != bitstream.RAW:
+
+    def __init__(self, shape, context_model=None):
+        self.shape = tuple(shape)
+        self.planes = []  # so far
+        self._models = {bitstream.NEURAL: context_model, bitstream.ADAPTIVE: AdaptiveModel()}
+
+    def pack(self, bits, entropy):
+        """The `bitstream.Plane` of the next plane.
+
+        Args:
+            bits: array of `shape`, zeros and ones or booleans.
+            entropy: str, a name in `ENTROPY_CODERS`. A plane that would grow is stored raw.
+        """
+        bits = np.asarray(bits, np.uint8)
+        coder, payload = ENTROPY_CODERS[entropy], np.packbits(bits).tobytes()
+        if coder != bitstream.RAW:
+            coded = self._encode(bits, self._models[coder])
+            coder, payload = min((coder, coded), (bitstream.RAW, payload), key=_length)
+        self.planes.append(bits)
+        return bitstream.Plane(coder, payload)
+
+    def unpack(self, plane):
+        """Bits of the next `bitstream.Plane`: uint8 of `shape`.
+
+        Raises:
+            BitstreamError: a payload is of another size, or of a coder that is not there.
+        """
+        number = len(self.planes) + 1
+        if plane.coder == bitstream.RAW:
+            bits = self._unpack_raw(plane.payload, number)
+        elif self._models.get(plane.coder) is not None:
+            bits = self._decode(plane.payload, self._models[plane.coder])
+        else:
             raise BitstreamError(
-                f"iteration {number} was packed by coder {plane.coder}, which this version of "
-                "rnn_codec does not have; decode it with a newer one"
+                f"iteration {number} was packed by coder {plane.coder}, which this preset in this "
+                "version of rnn_codec does not have; decode it with the ones that wrote it"
             )
-        if len(plane.payload) != -(-count // 8):
+        self.planes.append(bits)
+        return bits
+
+    def _unpack_raw(self, payload, number):
+        count = int(np.prod(self.shape, dtype=np.int64))
+        if len(payload) != -(-count // 8):
             raise BitstreamError(
-                f"iteration {number} holds {len(plane.payload)} bytes where a picture of this size "
+                f"iteration {number} holds {len(payload)} bytes where a picture of this size "
                 f"takes {-(-count // 8)}; the file was not written by this codec"
             )
-    return [_unpack_raw(plane.payload, count).reshape(shape) for plane in planes]
+        return np.unpackbits(np.frombuffer(payload, np.uint8), count=count).reshape(self.shape)
+
+    def _encode(self, bits, model):
+        coder = range_coder.Encoder()
+
+        def code(where, probabilities):
+            coder.encode(bits[where], probabilities)
+            return bits[where]
+
+        self._predict(model, code)
+        return coder.finish()
+
+    def _decode(self, payload, model):
+        coder = range_coder.Decoder(payload)
+        bits = np.empty(self.shape, np.uint8)
+
+        def code(where, probabilities):
+            bits[where] = coder.decode(probabilities)
+            return bits[where]
+
+        self._predict(model, code)
+        return bits
+
+    def _predict(self, model, code):
+        """Runs a model over the next plane; `code` gets its predictions and returns the bits."""
+        steps = model.predict(self.planes, self.shape)
+        coded = None
+        while True:
+            try:
+                where, probabilities = steps.send(coded)
+            except StopIteration:
+                return
+            coded = code(where, probabilities)
 
 
-def _unpack_raw(payload, count):
-    return np.unpackbits(np.frombuffer(payload, np.uint8), count=count)
+def _length(packed):
+    return len(packed[1])

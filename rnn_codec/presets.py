@@ -1,7 +1,8 @@
 """Named codecs: a configuration, weights and their identity.
 
 A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no pickles: loading
-runs no code) and `README.md`, the model card. Those that ship lie in `weights/` beside this module.
+runs no code), `README.md`, the model card, and, once its context model is trained, `context.npz`
+(integers). Those that ship lie in `weights/` beside this module.
 The paper's family is here by name too, as configurations to train.
 """
 
@@ -25,12 +26,13 @@ CONFIGS = {
         # The product: recurrent at 1/8 and 1/16 only. Why: docs/results/training.md.
         CodecConfig(
             DEFAULT,
-            architecture="two_scale",
+            architecture="wide_two_scale",
             encoder_cell="gru",
             decoder_cell="gru",
             iterations=8,
             stochastic_bits=False,
             encoder_sees_image=True,
+            residual_scale=4.0,
         ),
         # Toderici et al., 2017, as published.
         CodecConfig("residual_gru"),
@@ -41,7 +43,7 @@ CONFIGS = {
     )
 }
 
-_CONFIG_FILE, _WEIGHTS_FILE = "config.json", "model.weights.npz"
+_CONFIG_FILE, _WEIGHTS_FILE, _CONTEXT_FILE = "config.json", "model.weights.npz", "context.npz"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
 _IDENTITY_BYTES = 8
 
@@ -52,16 +54,18 @@ class Preset:
 
     config: CodecConfig
     weights: dict | None  # variable path -> float16 array
+    context: dict | None = None  # the integer arrays of a `context_model.ContextModel`
 
     @property
     def identity(self):
         """8 bytes that name the model in a file: a hash of configuration and weights.
 
-        Of the configuration, what differs from the defaults and defines the network: neither the
-        name nor a field that a later version adds may make a file unreadable.
+        Of weights and context model, everything. Of the configuration, what differs from the
+        defaults and defines the network: neither the name nor a field that a later version adds may
+        make a file unreadable.
         """
         digest = hashlib.sha256(_defining_json(self.config))
-        for path, array in sorted(self.weights.items()):
+        for path, array in sorted({**self.weights, **(self.context or {})}.items()):
             digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()[:_IDENTITY_BYTES]
@@ -102,8 +106,10 @@ def load(name=None, load_weights=True):
             )
         return Preset(CONFIGS[name], None)
     config = _read_config(os.path.join(folder, _CONFIG_FILE))
-    weights = _read_weights(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
-    return Preset(config, weights)
+    weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
+    path = os.path.join(folder, _CONTEXT_FILE)
+    context = _read_arrays(path) if load_weights and os.path.exists(path) else None
+    return Preset(config, weights, context)
 
 
 def from_network(network):
@@ -135,11 +141,20 @@ def assign(preset, network):
 def save(preset, folder):
     """Writes configuration and weights; a model card beside them is left alone."""
     os.makedirs(folder, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **preset.weights)
-    image_io.write_atomically(os.path.join(folder, _WEIGHTS_FILE), buffer.getvalue())
+    _write_arrays(os.path.join(folder, _WEIGHTS_FILE), preset.weights)
+    path = os.path.join(folder, _CONTEXT_FILE)
+    if preset.context is not None:
+        _write_arrays(path, preset.context)
+    elif os.path.exists(path):
+        os.remove(path)  # it was of other weights
     text = json.dumps(preset.config.to_dict(), indent=2) + "\n"
     image_io.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
+
+
+def _write_arrays(path, arrays):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    image_io.write_atomically(path, buffer.getvalue())
 
 
 def _defining_json(config):
@@ -156,7 +171,7 @@ def _read_config(path):
         raise PresetError(f"{path}: expected a codec's configuration; {error}") from error
 
 
-def _read_weights(path):
+def _read_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -136,7 +136,7 @@ class ProgressiveNetwork(keras.Model):
         """Bits of the residual `image - reconstruction`, and the encoder's new states."""
         seen = (image - reconstruction) * gain  # [B, H, W, 3]
         if self.config.encoder_sees_image:
-            seen = ops.concatenate([seen, image], axis=-1)
+            seen = ops.concatenate([self.config.residual_scale * seen, image], axis=-1)
         features, encoder_states = self.encoder(seen, encoder_states)
         # In float32, as a decoder reads them from a file: both run the same compiled functions.
         bits = ops.cast(self.binarizer(features, training=training), "float32")

@@ -369,11 +369,11 @@ def build(config, options, num_devices=1):
     model = TrainingModel(network, options.loss, options.iterations)
     optimizer = make_optimizer(options)
     optimizer.build(network.trainable_variables)
-    model.compile(optimizer=optimizer, jit_compile=_jit_compile(num_devices))
+    model.compile(optimizer=optimizer, jit_compile=jit_compile(num_devices))
     return model, {"model": network.variables, "optimizer": optimizer.variables}
 
 
-def _jit_compile(num_devices):
+def jit_compile(num_devices=1):
     """XLA, but on TensorFlow for one GPU only: its convolutions on CPU lose to oneDNN's."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

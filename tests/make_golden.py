@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageCms
 import testing
 
-from rnn_codec import bitstream, image_io, planes, presets, progressive, training
-from rnn_codec.config import STRIDE, CodecConfig
+from rnn_codec import bitstream, image_io, presets, progressive, training
+from rnn_codec.config import CodecConfig
 
 CONFIGS = {
     testing.TWO_SCALE: CodecConfig(
@@ -97,7 +97,6 @@ def describe(codec, data):
     """What golden_test compares, apart from the pixels."""
     contents = bitstream.read(data)
     header = contents.header
-    shape = (-(-header.height // STRIDE), -(-header.width // STRIDE), codec.config.bits)
     metadata = {name: value and _hash(value) for name, value in vars(contents.metadata).items()}
     return {
         "sha256": _hash(data),
@@ -105,7 +104,7 @@ def describe(codec, data):
         "width": header.width,
         "height": header.height,
         "coders": [plane.coder for plane in contents.planes],
-        "bits": [_hash(bits.tobytes()) for bits in planes.unpack(contents.planes, shape)],
+        "bits": [_hash(bits.tobytes()) for bits in codec.read_planes(data)],
         "metadata": metadata,
         "warnings": len(contents.warnings),
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib
 import io
 import pathlib
@@ -11,9 +12,11 @@ from unittest import mock
 from absl import flags
 import numpy as np
 
+from rnn_codec import context_model
 from rnn_codec.codec import Codec
 from rnn_codec.commands import files
 
+ROOT = str(pathlib.Path(__file__).parent.parent)
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 # Presets whose every layer is as narrow as they get, trained for a minute by tests/make_golden.py.
@@ -33,6 +36,26 @@ def preset_folder(name=TWO_SCALE):
 def make_codec(name=TWO_SCALE):
     """The codec of a tiny preset, made once: compiling takes longer than coding."""
     return Codec.from_preset(preset_folder(name))
+
+
+def context_arrays(iterations, bits, features=16, extreme=False):
+    """Arrays of a context model: moderate numbers at random, or only the largest and smallest."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, shape in context_model.shapes(iterations, features, bits).items():
+        limit, kind = (2**20, np.int32) if "bias" in name else (127, np.int8)
+        if extreme:
+            values = rng.choice([-limit, limit], shape)
+        else:
+            limit = min(limit, 2000) if "bias" in name else 24
+            values = rng.integers(-limit, limit + 1, shape)
+        arrays[name] = values.astype(kind)
+    return arrays
+
+
+def digest(array):
+    """A short hash of an array of integers."""
+    return hashlib.sha256(np.ascontiguousarray(array, "<i8").tobytes()).hexdigest()[:16]
 
 
 def make_array(height, width, mode="RGB", seed=0):
@@ -114,8 +137,8 @@ def run_command(name, *args, stdin=b"", preset=None):
 
 
 @functools.cache
-def _from_preset(name=None, precision="float32"):
-    return make_codec() if name == preset_folder() else _FROM_PRESET(name, precision)
+def _from_preset(name=None, **kwargs):
+    return make_codec() if name == preset_folder() else _FROM_PRESET(name, **kwargs)
 
 
 _FROM_PRESET = Codec.from_preset

@@ -7,6 +7,7 @@ decode.py --info photo.rnnc                                 what is in it; loads
 """
 
 import functools
+import hashlib
 import os
 import time
 
@@ -38,6 +39,13 @@ _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", 89_478_485, "Refuse files that declare more pixels than this.", 1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files whose names were not given.")
+_ARITHMETIC = flags.DEFINE_enum(
+    "arithmetic",
+    "numpy",
+    ["numpy", "keras", "definition"],
+    "Of the context model: float32 on the CPU, on Keras' device, or slow integers. The bits are "
+    "the same.",
+)
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per file on standard output.")
 _QUIET = flags.DEFINE_bool("quiet", False, "No summary lines.")
 
@@ -100,7 +108,7 @@ def _decode(job, report, taken):
     _check_format(image_format, contents)
     targets = _targets(job, len(contents.planes), taken)
     outputs, picture = [], None
-    codec = files.load_codec(_PRESET.value)
+    codec = files.load_codec(_PRESET.value, _ARITHMETIC.value)
     for count, picture in codec.decode_picture(data, list(targets), _STRICT.value, limits):
         picture_file = image_io.picture_bytes(picture, image_format)
         files.write(targets[count], picture_file, job.folder)
@@ -121,6 +129,7 @@ def _decode(job, report, taken):
         "height": picture.height,
         "mode": picture.mode,
         "input_bytes": len(data),
+        "planes_sha256": _hash(codec, data, counts[-1]) if _JSON.value else None,
         "seconds": seconds,
         "warnings": warnings,
     }
@@ -129,6 +138,12 @@ def _decode(job, report, taken):
         f"iterations {span}, {seconds:.1f} s",
         record,
     )
+
+
+def _hash(codec, data, count):
+    """SHA-256 of the decoded bits, one byte each: what must be equal on every machine."""
+    planes = codec.read_planes(data, count)
+    return hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).hexdigest()
 
 
 def _targets(job, held, taken):

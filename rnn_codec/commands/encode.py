@@ -34,6 +34,12 @@ _TARGET_BYTES = flags.DEFINE_integer(
 _TARGET_PSNR = flags.DEFINE_float("target_psnr", None, "Stop when this many dB are reached.")
 _TARGET_MSSIM = flags.DEFINE_float("target_msssim", None, "Stop when this MS-SSIM is reached.")
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
+_ENTROPY = flags.DEFINE_enum(
+    "entropy",
+    None,
+    ["neural", "adaptive", "raw"],
+    "What packs the bits. Defaults to neural if the preset has a context model, else to raw.",
+)
 _STRIP = flags.DEFINE_bool("strip", False, "Leave out ICC profile, EXIF and XMP.")
 _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", 89_478_485, "Refuse pictures with more pixels than this.", 1
@@ -85,7 +91,7 @@ def _encode(job, report, target):
     picture = image_io.read_picture(data, _MAX_PIXELS.value, name=job.name)
     if _STRIP.value:
         picture = image_io.without_metadata(picture)
-    encoded = files.load_codec(_PRESET.value).encode_picture(picture, target)
+    encoded = files.load_codec(_PRESET.value).encode_picture(picture, target, _ENTROPY.value)
     files.write(job.target, encoded.data, job.folder)
     for warning in encoded.warnings:
         report.warning(job, warning)

@@ -284,12 +284,12 @@ def run_guarded(command, function):
 
 
 @functools.cache
-def load_codec(preset):
+def load_codec(preset, arithmetic="numpy"):
     """The codec of a preset's name or folder, loaded when the first picture needs it."""
     load_keras()
     from rnn_codec import codec
 
-    return codec.Codec.from_preset(preset)
+    return codec.Codec.from_preset(preset, arithmetic=arithmetic)
 
 
 def show_help_of(module):

@@ -4,6 +4,9 @@ python train.py --data=photos --workdir=runs/first
 python train.py --data=photos --workdir=runs/first --resume
 tensorboard --logdir=runs/first/logs
 python encode.py --preset=runs/first/preset --input=photo.png
+
+python train.py --model=context --preset=runs/first/preset --data=photos --workdir=runs/context
+                                            the entropy coder's model for these weights
 """
 
 import logging as python_logging
@@ -16,6 +19,12 @@ from rnn_codec import config as config_lib
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
 
+_MODEL = flags.DEFINE_enum(
+    "model",
+    "codec",
+    ["codec", "context"],
+    "What to train: the codec, or the context model that predicts the bits of a trained --preset.",
+)
 _DATA = flags.DEFINE_string("data", None, "Folder of photographs to train on.")
 _TFDS = flags.DEFINE_string("tfds", None, "TensorFlow Datasets name, instead of --data.")
 _TFDS_DIR = flags.DEFINE_string("tfds_dir", None, "Where prepared TFDS data sets lie.")
@@ -101,34 +110,17 @@ def _step_pair(value):
 def main(argv):
     # Here, not above: --help and flag errors must not wait for Keras.
     files.load_keras()
-    from rnn_codec import presets, training
+    from rnn_codec import presets
 
     try:
         if len(argv) > 1:
             raise CodecError(
                 f"unexpected argument {argv[1]!r}; give folders with --data, --workdir"
             )
-        preset = presets.load(_PRESET.value, load_weights=_WEIGHTS.value)
-        replaced = {
-            "width": _WIDTH.value,
-            "reconstruction": _RECONSTRUCTION.value,
-            "iterations": _MAX_ITERATIONS.value,
-        }
-        replaced = {name: value for name, value in replaced.items() if value is not None}
-        config = config_lib.CodecConfig.from_dict({**preset.config.to_dict(), **replaced})
-        if (_ITERATIONS.value or 1) > config.iterations:
-            raise CodecError(
-                f"--iterations={_ITERATIONS.value}: expected at most the {config.iterations} of "
-                "the configuration; raise --max_iterations too"
-            )
-        training.train(
-            config,
-            _photos(),
-            _options(training.TrainingOptions),
-            _WORKDIR.value,
-            resume=_RESUME.value,
-            initial_preset=preset if _WEIGHTS.value else None,
-        )
+        if _MODEL.value == "context":
+            _train_context(presets.load(_PRESET.value))
+        else:
+            _train_codec(presets.load(_PRESET.value, load_weights=_WEIGHTS.value))
     except CodecError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
@@ -136,6 +128,57 @@ def main(argv):
         print("train: interrupted; go on from the last checkpoint with --resume", file=sys.stderr)
         return 1
     return 0
+
+
+def _train_codec(preset):
+    from rnn_codec import training
+
+    replaced = {
+        "width": _WIDTH.value,
+        "reconstruction": _RECONSTRUCTION.value,
+        "iterations": _MAX_ITERATIONS.value,
+    }
+    replaced = {name: value for name, value in replaced.items() if value is not None}
+    config = config_lib.CodecConfig.from_dict({**preset.config.to_dict(), **replaced})
+    if (_ITERATIONS.value or 1) > config.iterations:
+        raise CodecError(
+            f"--iterations={_ITERATIONS.value}: expected at most the {config.iterations} of "
+            "the configuration; raise --max_iterations too"
+        )
+    training.train(
+        config,
+        _photos(),
+        _options(training.TrainingOptions),
+        _WORKDIR.value,
+        resume=_RESUME.value,
+        initial_preset=preset if _WEIGHTS.value else None,
+    )
+
+
+def _train_context(preset):
+    from rnn_codec import context_training
+
+    options = context_training.ContextOptions
+    context_training.train(
+        preset,
+        _photos(),
+        options(
+            steps=_given("steps", options.steps),
+            steps_per_epoch=_given("steps_per_epoch", options.steps_per_epoch),
+            batch_size=_given("batch_size", options.batch_size),
+            crop_size=_given("patch_size", options.crop_size),
+            learning_rate=_given("learning_rate", options.learning_rate),
+            seed=_SEED.value,
+        ),
+        _WORKDIR.value,
+        resume=_RESUME.value,
+    )
+
+
+def _given(name, default):
+    """A flag's value if the user gave it: defaults are the codec's."""
+    flag = flags.FLAGS[name]
+    return flag.value if flag.present else default
 
 
 def _photos():

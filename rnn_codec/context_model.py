@@ -1,0 +1,265 @@
+"""P(bit = 1) for every bit of a plane, by a small network that computes in integers.
+
+The contract of a file is its bits, so what predicts them must give the same numbers on every
+machine, for ever. Weights are 8-bit integers, activations 7-bit, scales powers of two; every sum
+stays below 2**24, so that float32 products and sums are exact in whatever order they are taken.
+`DEFINITION` computes in int64 and is the definition; `NUMPY` (float32) and `KERAS` (float32, on the
+backend's device) must give, and in the tests do give, the same integers.
+
+A plane is coded in `2 * GROUPS` steps: the channels in groups, and of each group first the
+positions whose row and column add up to an even number, then the others. A step sees all earlier
+planes and what earlier steps coded of this one. The number of steps does not depend on the
+picture's size.
+
+    acc[k]  = earlier_k * [planes k-3, k-2, k-1, sum of all before k] + bias_k + known_k * coded
+    a1      = clip(round(acc / 2**3), 0, 127)
+    a2      = clip(round((hidden_ks a1 + b_ks) / 2**7), 0, 127)
+    z       = clip(round((output_ks a2 + c_ks) / 2**5), -767, 767)          in 64ths
+    P       = table(z)                                                      in 65536ths
+
+`*` is a convolution with zeros around, `round` takes halves up, `k` is the iteration and `s` the
+step. Bits enter as -1 and 1, and as 0 where not yet known.
+"""
+
+import numpy as np
+
+GROUPS = 4
+STEPS = 2 * GROUPS
+EARLIER = 3  # planes before the current one that are seen bit by bit
+
+# Scales of integers: weights in 128ths, activations in 16ths, the output in 64ths.
+WEIGHT_SCALE, ACTIVATION_SCALE, OUTPUT_SCALE = 128, 16, 64
+WEIGHT_LIMIT, ACTIVATION_LIMIT, OUTPUT_LIMIT = 127, 127, 767
+_SHIFTS = {"features": 3, "hidden": 7, "output": 5}
+# Biases stay far below what would bring a sum near 2**24.
+BIAS_LIMIT = 2**20
+
+# Positions per product; more would not be faster and take more memory.
+_BLOCK = 4096
+
+# 65536 * sigmoid(x) for x = 0, 1/4, ..., 12, rounded. Numbers instead of a formula: an exponential
+# function may round differently elsewhere.
+_SIGMOID = (
+    32768,
+    36843,
+    40793,
+    44511,
+    47911,
+    50941,
+    53581,
+    55834,
+    57724,
+    59287,
+    60565,
+    61598,
+    62428,
+    63090,
+    63615,
+    64030,
+    64357,
+    64614,
+    64816,
+    64974,
+    65097,
+    65194,
+    65269,
+    65328,
+    65374,
+    65410,
+    65438,
+    65459,
+    65476,
+    65489,
+    65500,
+    65508,
+    65514,
+    65519,
+    65523,
+    65526,
+    65528,
+    65530,
+    65531,
+    65532,
+    65533,
+    65534,
+    65534,
+    65535,
+    65535,
+    65535,
+    65535,
+    65535,
+    65536,
+)
+
+
+def _probability_table():
+    """P for z = -767..767: straight lines between the numbers above."""
+    right = np.array(_SIGMOID, np.int64)
+    knots = np.concatenate([65536 - right[:0:-1], right])  # at -12, -11.75, ..., 12
+    steps = OUTPUT_SCALE // 4
+    index, part = np.divmod(np.arange(-OUTPUT_LIMIT, OUTPUT_LIMIT + 1) + 12 * OUTPUT_SCALE, steps)
+    table = (knots[index] * (steps - part) + knots[index + 1] * part + steps // 2) // steps
+    return np.clip(table, 1, 65535)
+
+
+PROBABILITIES = _probability_table()
+
+
+class Definition:
+    """The arithmetic that defines the model: int64."""
+
+    dtype = np.int64
+
+    def product(self, inputs, weights):
+        """`[P, K] @ [K, C]`."""
+        return inputs @ weights
+
+    def rescale(self, sums, shift, low, high):
+        """`clip(round(sums / 2**shift), low, high)`, halves up."""
+        return np.clip((sums + (1 << shift - 1)) >> shift, low, high)
+
+
+class Numpy:
+    """The same in float32, exact because all numbers are integers below 2**24."""
+
+    dtype = np.float32
+
+    def product(self, inputs, weights):
+        return inputs @ weights
+
+    def rescale(self, sums, shift, low, high):
+        # A sum plus a half, divided by a power of two, is exact too.
+        return np.clip(np.floor((sums + 2.0 ** (shift - 1)) * 2.0**-shift), low, high)
+
+
+class Keras(Numpy):
+    """`Numpy`, with the products on Keras' backend and its device."""
+
+    def product(self, inputs, weights):
+        from keras import ops
+
+        return np.asarray(ops.convert_to_numpy(ops.matmul(inputs, weights)))
+
+
+ARITHMETICS = {"definition": Definition, "numpy": Numpy, "keras": Keras}
+
+
+class ContextModel:
+    """The predictor of one preset.
+
+    Args:
+        arrays: dictionary of integer arrays, for `N` iterations, `C` features and `b` bits:
+            `earlier` `[N, 3, 3, 4b, C]`, `bias` `[N, C]`, `known` `[N, 5, 5, b, C]`,
+            `hidden` `[N, 8, C, C]`, `hidden_bias` `[N, 8, C]`, `output` `[N, 8, C, b / 4]`,
+            `output_bias` `[N, 8, b / 4]`. Kernels are int8, biases int32.
+        arithmetic: str, a name in `ARITHMETICS`. The results do not depend on it.
+
+    Raises:
+        ValueError: shapes that do not fit, or weights out of range.
+    """
+
+    def __init__(self, arrays, arithmetic="numpy"):
+        check(arrays)
+        self._arithmetic = ARITHMETICS[arithmetic]()
+        self._arrays = {name: a.astype(self._arithmetic.dtype) for name, a in arrays.items()}
+        self.iterations = len(arrays["bias"])
+
+    def predict(self, earlier, shape):
+        """Generator that codes one plane: yields where and P, is sent the bits there.
+
+        Args:
+            earlier: list of the planes before, uint8 zeros and ones, each of `shape`.
+            shape: `[rows, columns, bits]`.
+
+        Yields:
+            For each step, an index into a plane, and P(bit = 1) in 65536ths of the bits there.
+            Expects them to be sent, as an array of the same shape.
+        """
+        rows, columns, bits = shape
+        weights = {name: array[len(earlier)] for name, array in self._arrays.items()}
+        sums = self._convolve(_context(earlier, shape), weights["earlier"]) + weights["bias"]
+        parity = np.add.outer(np.arange(rows), np.arange(columns)) % 2
+        size = bits // GROUPS
+        for step in range(STEPS):
+            channels = slice(step // 2 * size, (step // 2 + 1) * size)
+            here = parity == step % 2  # [rows, columns]
+            probabilities = self._probabilities(sums[here.ravel()], weights, step)
+            coded = yield (here, channels), probabilities
+            if step == STEPS - 1:
+                return
+            signs = np.zeros((rows, columns, size), np.int8)
+            signs[here] = 2 * coded.astype(np.int8) - 1
+            sums += self._convolve(signs, weights["known"][:, :, channels])
+
+    def _probabilities(self, sums, weights, step):
+        """`[P, C]` sums at the positions of a step -> `[P, b / 4]`."""
+        arithmetic = self._arithmetic
+        hidden = arithmetic.rescale(sums, _SHIFTS["features"], 0, ACTIVATION_LIMIT)
+        hidden = arithmetic.product(hidden, weights["hidden"][step]) + weights["hidden_bias"][step]
+        hidden = arithmetic.rescale(hidden, _SHIFTS["hidden"], 0, ACTIVATION_LIMIT)
+        z = arithmetic.product(hidden, weights["output"][step]) + weights["output_bias"][step]
+        z = arithmetic.rescale(z, _SHIFTS["output"], -OUTPUT_LIMIT, OUTPUT_LIMIT)
+        return PROBABILITIES[z.astype(np.int64) + OUTPUT_LIMIT]
+
+    def _convolve(self, inputs, kernel):
+        """`[rows, columns, K]` -> `[rows * columns, C]`, zeros around."""
+        rows, columns, _ = inputs.shape
+        size, _, _, filters = kernel.shape
+        around = size // 2
+        inputs = inputs.astype(self._arithmetic.dtype)
+        inputs = np.pad(inputs, ((around, around), (around, around), (0, 0)))
+        kernel = kernel.reshape(-1, filters)
+        block = max(1, _BLOCK // columns)
+        sums = []
+        for top in range(0, rows, block):
+            bottom = min(top + block, rows)
+            patches = np.concatenate(
+                [
+                    inputs[top + dy : bottom + dy, dx : dx + columns]
+                    for dy in range(size)
+                    for dx in range(size)
+                ],
+                axis=-1,
+            )
+            patches = patches.reshape(-1, kernel.shape[0])
+            sums.append(self._arithmetic.product(patches, kernel))
+        return np.concatenate(sums)
+
+
+def _context(earlier, shape):
+    """The last three planes and the sum of all, as signs: `[rows, columns, 4b]`."""
+    signs = [2 * plane.astype(np.int8) - 1 for plane in earlier]
+    absent = np.zeros(shape, np.int8)
+    last = [absent] * (EARLIER - len(signs)) + signs[-EARLIER:]
+    return np.concatenate([*last, sum(signs, start=absent)], axis=-1)
+
+
+def check(arrays):
+    """Raises ValueError for arrays that are no model."""
+    try:
+        iterations, features = arrays["bias"].shape
+        bits = arrays["known"].shape[3]
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"expected the arrays of a context model. Received: {error}") from error
+    expected = shapes(iterations, features, bits)
+    received = {name: array.shape for name, array in arrays.items()}
+    if expected != received:
+        raise ValueError(f"expected arrays of shapes {expected}. Received: {received}")
+    for name, array in arrays.items():
+        limit = BIAS_LIMIT if "bias" in name else WEIGHT_LIMIT
+        if array.dtype.kind != "i" or np.abs(array.astype(np.int64)).max() > limit:
+            raise ValueError(f"expected integers up to {limit} in {name}. Received: others")
+
+
+def shapes(iterations, features, bits):
+    """Shape of each array of a model."""
+    group = bits // GROUPS
+    return {
+        "earlier": (iterations, 3, 3, (EARLIER + 1) * bits, features),
+        "bias": (iterations, features),
+        "known": (iterations, 5, 5, bits, features),
+        "hidden": (iterations, STEPS, features, features),
+        "hidden_bias": (iterations, STEPS, features),
+        "output": (iterations, STEPS, features, group),
+        "output_bias": (iterations, STEPS, group),
+    }
