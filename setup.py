@@ -17,8 +17,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["rnn_codec", "rnn_codec.commands"],
-    package_data={"rnn_codec": ["weights/*/*"]},
+    packages=["rnn_codec", "rnn_codec.commands", "rnn_codec.evaluation"],
+    package_data={"rnn_codec": ["weights/*/*", "evaluation/*.html"]},
     install_requires=[
         "absl-py",
         "constriction>=0.5,<0.6",
@@ -32,6 +32,7 @@ setuptools.setup(
     extras_require={
         "train": ["tensorboard>=2.21", "tensorflow-datasets"],
         "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
+        "baselines-gpl": ["pillow-heif"],
         "jax": ["jax"],
         "dev": ["hypothesis", "pytest", "ruff"],
     },
@@ -40,6 +41,7 @@ setuptools.setup(
             "rnn-codec-encode = rnn_codec.commands.encode:run",
             "rnn-codec-decode = rnn_codec.commands.decode:run",
             "rnn-codec-train = rnn_codec.commands.train:run",
+            "rnn-codec-evaluate = rnn_codec.commands.evaluate:run",
             "rnn-codec-presets = rnn_codec.commands.presets:run",
         ]
     },

@@ -69,9 +69,9 @@ class Codec:
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._steps = compilation.CompiledSteps(self.network)
-        self._context_model = None
+        self.context_model = None
         if preset.context is not None:
-            self._context_model = ContextModel(preset.context, arithmetic)
+            self.context_model = ContextModel(preset.context, arithmetic)
 
     @classmethod
     def from_preset(cls, name=None, precision="float32", arithmetic="numpy"):
@@ -194,7 +194,7 @@ class Codec:
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
         entropy = self._entropy(entropy)
-        coder = self._plane_coder(picture)
+        coder = self.plane_coder(self._plane_shape(picture))
         packed, data, shown = [], None, None
         for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
             candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
@@ -246,7 +246,7 @@ class Codec:
                 f"{absent[0]!r}"
             )
         frame = _frame(contents)
-        coder = self._plane_coder(frame)
+        coder = self.plane_coder(self._plane_shape(frame))
         unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
         # As the binarizer gives them to the encoder's own decoder, in type too.
         signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
@@ -270,22 +270,25 @@ class Codec:
         """
         contents = bitstream.read(data)
         self._check_model(contents.header)
-        coder = self._plane_coder(contents.header)
+        coder = self.plane_coder(self._plane_shape(contents.header))
         return [coder.unpack(plane) for plane in contents.planes[:iterations]]
 
-    def _plane_coder(self, size):
-        rows, columns = -(-size.height // STRIDE), -(-size.width // STRIDE)
-        return PlaneCoder((rows, columns, self.config.bits), self._context_model)
+    def plane_coder(self, shape):
+        """A `planes.PlaneCoder` for planes of a shape, with the preset's context model."""
+        return PlaneCoder(shape, self.context_model)
+
+    def _plane_shape(self, size):
+        return -(-size.height // STRIDE), -(-size.width // STRIDE), self.config.bits
 
     def _entropy(self, entropy):
         """The name of an entropy coder that there is."""
         if entropy is None:
-            return "raw" if self._context_model is None else "neural"
+            return "raw" if self.context_model is None else "neural"
         if entropy not in ENTROPY_CODERS:
             raise CodecError(
                 f"entropy: expected one of {', '.join(ENTROPY_CODERS)}, received {entropy!r}"
             )
-        if entropy == "neural" and self._context_model is None:
+        if entropy == "neural" and self.context_model is None:
             raise CodecError(
                 f"preset {self.config.name!r}: expected one with a context model, which "
                 "entropy='neural' needs; train it with train.py --model=context, or take 'adaptive'"

@@ -245,7 +245,10 @@ def train(preset, photos, options, workdir, resume=False):
     model.build(planes.shape)
     optimizer = training.make_optimizer(
         training.TrainingOptions(
-            steps=options.steps, learning_rate=options.learning_rate, warmup_steps=100
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            warmup_steps=50,
+            ema_momentum=0.99,
         )
     )
     optimizer.build(model.trainable_variables)

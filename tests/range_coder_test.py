@@ -1,6 +1,8 @@
 """Tests for rnn_codec/range_coder.py."""
 
 import math
+import pathlib
+import re
 
 from absl.testing import absltest, parameterized
 import hypothesis
@@ -9,6 +11,7 @@ import numpy as np
 
 from rnn_codec import range_coder
 from rnn_codec.errors import BitstreamError
+from tests import testing
 
 SETTINGS = hypothesis.settings(max_examples=150, deadline=None, database=None)
 
@@ -72,6 +75,16 @@ class RangeCoderTest(parameterized.TestCase):
         encoder = range_coder.Encoder()
         encoder.encode(bits, probabilities)
         self.assertEqual(encoder.finish().hex(), FROZEN)
+
+    def test_the_documents_example_is_what_is_written(self):
+        text = pathlib.Path(testing.ROOT, "docs", "bitstream.md").read_text()
+        match = re.search(r"Example: the bits ([^w]*) with P = (.*) are the payload `(.*)`", text)
+        bits, probabilities = (
+            [int(number) for number in group.split(",")] for group in match.groups()[:2]
+        )
+        for encoder in (range_coder.Encoder(), range_coder.ReferenceEncoder()):
+            encoder.encode(bits, probabilities)
+            self.assertEqual(encoder.finish().hex(), match[3])
 
     def test_length_is_the_entropy_and_at_most_two_words(self):
         rng = np.random.default_rng(0)

@@ -16,7 +16,11 @@ FOLDERS = ("benchmarks", "examples", PACKAGE, "tests", "tools")
 NO_TARGETS = ("setup.py",)  # pip's
 
 # What no import tells: the data of a target, by its name; every test has :test_files.
-DATA = {"presets": [":weights"], "build_test": [":sources"]}
+DATA = {
+    "presets": [":weights"],
+    "evaluation_report": [":page"],
+    "build_test": [":sources"],
+}
 
 HEADER = """\
 # Written by tools/update_build.py from the imports; tests/build_test.py fails while it differs.
@@ -43,6 +47,11 @@ filegroup(
         ["rnn_codec/weights/**"],
         allow_empty = True,
     ),
+)
+
+filegroup(
+    name = "page",
+    srcs = ["rnn_codec/evaluation/page.html"],
 )
 
 # What tests read.

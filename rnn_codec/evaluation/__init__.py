@@ -1,0 +1,1 @@
+"""How good the codec is: measurements, summaries and a report. The command: evaluate.py."""
