@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
@@ -34,6 +35,10 @@ def make_exif(orientation):
     exif[_ORIENTATION] = orientation
     exif[271] = "Maker"
     return exif.tobytes()
+
+
+def planes_sha256(planes):
+    return hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).hexdigest()
 
 
 def save(array, path=None, image_format=None, **options):
@@ -135,6 +140,28 @@ class EncodeTest(CommandTest):
         )
         self.assertRegex(out[1], r" bpp, 3 iterations, PSNR .* dB, MS-SSIM 0\.\d{4}, \d+\.\d s$")
         self.assertLen(out, 2)
+
+    def test_entropy(self):
+        save(testing.make_array(140, 90), "large.png")
+        for entropy, preset in (("adaptive", testing.TWO_SCALE), ("neural", testing.WIDE)):
+            preset = testing.preset_folder(preset)
+            arguments = ["large.png", f"--entropy={entropy}", "--overwrite"]
+            result = run_command("encode", *arguments, preset=preset)
+            self.assertEqual(result.exit_code, 0, result.stderr)
+            info = bitstream.read_info((self.folder / "large.png.rnnc").read_bytes())
+            self.assertIn(entropy, info.coders)
+            hashes = set()
+            for arithmetic in ("numpy", "keras", "definition"):
+                arguments = ["large.png.rnnc", "--json", f"--arithmetic={arithmetic}"]
+                result = run_command("decode", *arguments, "--overwrite", preset=preset)
+                hashes.add(json.loads(result.stdout)["planes_sha256"])
+            self.assertLen(hashes, 1)
+
+    def test_neural_entropy_needs_a_context_model(self):
+        self.fail_with(
+            "encode: photo.png: preset 'tiny_two_scale': expected one with a context model, .*",
+            "encode", "photo.png", "--entropy=neural",
+        )  # fmt: skip
 
     def test_quiet(self):
         result = self.succeed("encode", "photo.png", "--quiet")
@@ -297,9 +324,15 @@ class DecodeTest(CommandTest):
                 "height": 15,
                 "mode": "RGB",
                 "input_bytes": len(self.data),
+                "planes_sha256": planes_sha256(self.codec.read_planes(self.data)),
                 "warnings": [],
             },
         )
+
+    def test_json_has_the_hash_of_the_bits_that_were_decoded(self):
+        result = self.succeed("decode", "photo.rnnc", "--iterations=2", "--json")
+        expected = planes_sha256(self.codec.read_planes(self.data)[:2])
+        self.assertEqual(json.loads(result.stdout)["planes_sha256"], expected)
 
     def test_cut_file_gives_the_whole_iterations_with_a_warning(self):
         self.write_rnnc(data=self.data[:-1])

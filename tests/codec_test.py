@@ -80,7 +80,7 @@ class RoundTripTest(parameterized.TestCase):
         height=st.integers(1, 16),
         width=st.integers(1, 32),
         mode=st.sampled_from(("L", "LA", "RGB", "RGBA")),
-        preset=st.sampled_from((testing.TWO_SCALE, testing.STACKED)),
+        preset=st.sampled_from((testing.TWO_SCALE, testing.STACKED, testing.WIDE)),
     )
     def test_any_size_and_mode(self, height, width, mode, preset):
         codec, array = testing.make_codec(preset), testing.make_array(height, width, mode)
@@ -106,6 +106,31 @@ class RoundTripTest(parameterized.TestCase):
         for count, encoded in encode_each(codec, picture).items():
             restored = codec.decode(whole.data, count)
             np.testing.assert_array_equal(restored, encoded.picture.pixels)
+
+    def test_entropy_coders_hold_the_same_bits(self):
+        codec, image = testing.make_codec(testing.WIDE), testing.make_array(140, 90)
+        raw = codec.encode(image, entropy="raw")
+        sizes = {"raw": len(raw)}
+        for entropy in ("adaptive", "neural"):
+            data = codec.encode(image, entropy=entropy)
+            sizes[entropy] = len(data)
+            self.assertIn(entropy, rnn_codec.read_info(data).coders)
+            np.testing.assert_equal(codec.read_planes(data), codec.read_planes(raw))
+            for count in COUNTS:
+                prefix = data[: rnn_codec.read_info(data).bytes_at_iteration[count - 1]]
+                np.testing.assert_array_equal(codec.decode(prefix), codec.decode(raw, count))
+        self.assertLess(sizes["adaptive"], sizes["raw"])
+        self.assertLess(sizes["neural"], sizes["raw"])
+        self.assertEqual(codec.encode(image), codec.encode(image, entropy="neural"))
+
+    def test_a_preset_without_context_model_stores_raw(self):
+        codec, image = testing.make_codec(), testing.make_array(140, 90)
+        self.assertEqual(codec.encode(image), codec.encode(image, entropy="raw"))
+        self.assertLess(len(codec.encode(image, entropy="adaptive")), len(codec.encode(image)))
+        with self.assertRaisesRegex(CodecError, "^preset 'tiny_two_scale': expected one with a "):
+            codec.encode(image, entropy="neural")
+        with self.assertRaisesRegex(CodecError, "^entropy: expected one of .* received 'zip'$"):
+            codec.encode(image, entropy="zip")
 
     def test_quality_rises_with_iterations(self):
         # Else the tests of targets below would test little.

@@ -12,7 +12,10 @@ import testing
 from rnn_codec import bitstream
 
 # Each set with the hash of its index, which has the hashes of the files. Never change a line.
-SETS = {"format_1_raw": "13fdb6d7508013306cc030f6087e5a0c7380ca1aebc91509792a558905240d54"}
+SETS = {
+    "format_1_raw": "13fdb6d7508013306cc030f6087e5a0c7380ca1aebc91509792a558905240d54",
+    "format_1_coded": "34a8291ece5e3bbf071941e10cff98a33215e8d653d79ed49e6bc4b0a460e986",
+}
 
 
 def read_index(name):
@@ -35,7 +38,7 @@ class GoldenTest(parameterized.TestCase):
         found = {path.parent.name for path in testing.GOLDEN.glob("*/index.json")}
         self.assertEqual(found, set(SETS))
 
-    @parameterized.parameters(testing.TWO_SCALE, testing.STACKED)
+    @parameterized.parameters(testing.TWO_SCALE, testing.STACKED, testing.WIDE)
     def test_identity_of_a_model_stays(self, preset):
         # It is in every file: what changes it (a new field of the configuration, say) makes all
         # files unreadable.
@@ -46,6 +49,16 @@ class GoldenTest(parameterized.TestCase):
             if file.startswith(preset)
         }
         self.assertEqual(models, {testing.make_codec(preset).identity.hex()})
+
+    @parameterized.product(
+        file=list(read_index("format_1_coded")), arithmetic=("definition", "keras")
+    )
+    def test_bits_do_not_depend_on_the_arithmetic(self, file, arithmetic):
+        expected = read_index("format_1_coded")[file]["bits"]
+        data = (testing.GOLDEN / "format_1_coded" / f"{file}.rnnc").read_bytes()
+        codec = testing.make_codec(file.partition("/")[0], arithmetic)
+        bits = [hashlib.sha256(plane.tobytes()).hexdigest() for plane in codec.read_planes(data)]
+        self.assertEqual(bits, expected)
 
     @parameterized.parameters(ALL_FILES)
     def test_bits_and_metadata_are_those_that_were_written(self, name, file):

@@ -30,20 +30,19 @@ CELL = ("input/kernel", "input/bias", "gates/kernel", "candidate/kernel")
 CONV = ("kernel", "bias")
 BLOCK = ("first/kernel", "first/bias", "second/kernel", "second/bias")
 VARIABLES = {
-    "encoder/conv_1": CONV,
-    "encoder/conv_2": CONV,
+    "encoder/conv": CONV,
     "encoder/rnn_1": CELL,
     "encoder/rnn_2": CELL,
     "binarizer/conv": CONV,
-    "decoder/conv": CONV,
     "decoder/rnn_1": CELL,
     "decoder/expand": CONV,
     "decoder/rnn_2": CELL,
-    "synthesis/expand_1": CONV,
-    "synthesis/residual_1": BLOCK,
-    "synthesis/residual_2": BLOCK,
-    "synthesis/expand_2": CONV,
-    "synthesis/pixels": CONV,
+    "synthesis/layers/expand_1": CONV,
+    "synthesis/layers/residual_1": BLOCK,
+    "synthesis/layers/residual_2": BLOCK,
+    "synthesis/layers/expand_2": CONV,
+    "synthesis/layers/pixels": CONV,
+    "synthesis/linear": ("kernel",),
 }
 
 
@@ -85,7 +84,7 @@ class SizeTest(parameterized.TestCase):
         network = ProgressiveNetwork.create(presets.CONFIGS[presets.DEFAULT])
         expected = {f"codec/{layer}/{name}" for layer, names in VARIABLES.items() for name in names}
         self.assertEqual({variable.path for variable in network.variables}, expected)
-        self.assertEqual(network.count_params(), 4_830_956)
+        self.assertEqual(network.count_params(), 5_720_524)
 
 
 class ShapeTest(parameterized.TestCase):
@@ -95,6 +94,7 @@ class ShapeTest(parameterized.TestCase):
         (
             dict(architecture="stacked", encoder=(4, 8, 16), decoder=(16, 8, 4, 2), features=1),
             dict(architecture="two_scale", encoder=(8, 16), decoder=(16, 8), features=8),
+            dict(architecture="wide_two_scale", encoder=(8, 16), decoder=(16, 8), features=8),
         ),
         cell=("associative_lstm", "residual_gru"),
     )
@@ -130,6 +130,17 @@ class ShapeTest(parameterized.TestCase):
 
 
 class LayerTest(parameterized.TestCase):
+    def test_linear_skip_adds_a_block_transform(self):
+        # Layers that give zero leave the linear map: one kernel for each pixel of a block.
+        skip = networks.LinearSkip([keras.layers.UpSampling2D(2), keras.layers.Dense(3)], block=2)
+        inputs = np.random.default_rng(1).normal(size=(1, 3, 2, 5)).astype(np.float32)
+        skip.build(inputs.shape)
+        skip.main.layers[1].kernel.assign(np.zeros((5, 3)))
+        outputs = np.asarray(skip(inputs))
+        kernel = np.asarray(skip.linear.kernel)[0, 0].reshape(5, 2, 2, 3)
+        expected = np.einsum("bhwc,cyxk->bhywxk", inputs, kernel).reshape(1, 6, 4, 3)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
     def test_residual_block_starts_as_the_identity(self):
         block = networks.ResidualBlock()
         inputs = np.random.default_rng(1).normal(size=(1, 4, 5, 3)).astype(np.float32)

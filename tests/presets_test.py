@@ -135,6 +135,7 @@ class IdentityTest(parameterized.TestCase):
             iterations=3,
             stochastic_bits=False,
             encoder_sees_image=True,
+            residual_scale=2.0,
         )
         self.assertEqual({"name", *others}, set(CONFIG.to_dict()))
         identities = {HAND_MADE.identity}

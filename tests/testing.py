@@ -22,7 +22,8 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Presets whose every layer is as narrow as they get, trained for a minute by tests/make_golden.py.
 # The second has what the first does not: the paper's cell, states at every resolution, a P[i] that
 # needs P[i-1], and a gain.
-TWO_SCALE, STACKED = "two_scale", "stacked"
+# The third has the default's network, and a context model.
+TWO_SCALE, STACKED, WIDE = "two_scale", "stacked", "wide"
 ITERATIONS = 3
 BLOCK_BYTES = 1  # raw, of one iteration and 16x16 pixels
 
@@ -33,9 +34,9 @@ def preset_folder(name=TWO_SCALE):
 
 
 @functools.cache
-def make_codec(name=TWO_SCALE):
+def make_codec(name=TWO_SCALE, arithmetic="numpy"):
     """The codec of a tiny preset, made once: compiling takes longer than coding."""
-    return Codec.from_preset(preset_folder(name))
+    return Codec.from_preset(preset_folder(name), arithmetic=arithmetic)
 
 
 def context_arrays(iterations, bits, features=16, extreme=False):
