@@ -31,6 +31,8 @@ def main(argv):
     from rnn_codec.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
+    if codec.context_model is None:
+        raise app.UsageError(f"preset {codec.config.name} has no context model; train one first")
     paths = sorted(
         path
         for path in pathlib.Path(_IMAGES.value).iterdir()

@@ -39,7 +39,10 @@ _TF, _JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
 _WRITERS = {
     "tensorflow, one thread": ({**_TF, **_ONE_THREAD}, []),
     "tensorflow": (_TF, ["--arithmetic=keras"]),
-    "tensorflow without oneDNN": ({**_TF, "TF_ENABLE_ONEDNN_OPTS": "0"}, []),
+    "tensorflow without oneDNN": (
+        {**_TF, "TF_ENABLE_ONEDNN_OPTS": "0"},
+        ["--arithmetic=keras"],
+    ),
     "jax": (_JAX, ["--arithmetic=keras"]),
 }
 _READERS = {
@@ -71,6 +74,8 @@ def _compare():
     for name, (variables, arguments) in writers.items():
         folder = output / name.replace(" ", "_").replace(",", "")
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.rnnc"):
+            path.unlink()  # of an earlier call
         written[name] = folder, _run(variables, ["--write", *arguments], folder)
     worst = 0
     for reader, (variables, arguments) in readers.items():

@@ -4,7 +4,7 @@ A row is coded in two steps, even columns, then odd ones, whose left and right n
 by then. A bit's context is its channel, three neighbours in that channel, and the bit of the plane
 before at the same place. P(bit = 1) is `(ones + 1/2) / (all + 1)` of what was coded in the same
 context in earlier steps. Integers only, so it is the same everywhere. It is the baseline that
-`context_model` has to beat, and serves presets that have no such model.
+`context_model` has to beat, and there for presets that have no such model.
 """
 
 import numpy as np
@@ -24,16 +24,15 @@ class AdaptiveModel:
         # With a border of zeros on all sides.
         coded = np.zeros((rows + 2, columns + 2, bits), np.int64)
         channels = np.arange(bits)
-        for_all = np.zeros((2, _CONTEXTS, bits, 2), np.int64)  # zeros and ones seen so far
+        counts = np.zeros((2, _CONTEXTS, bits, 2), np.int64)  # zeros and ones so far
         for row in range(rows):
             for odd in range(min(2, columns)):
                 here = np.arange(odd, columns, 2)
                 context = before[row, here].astype(np.int64)  # [P, bits]
                 for down, right in _NEIGHBOURS[odd]:
                     context = 2 * context + coded[row + 1 + down, here + 1 + right]
-                seen = for_all[odd]
-                zeros, ones = np.moveaxis(seen[context, channels], -1, 0)
+                zeros, ones = np.moveaxis(counts[odd][context, channels], -1, 0)
                 probabilities = (2 * ones + 1) * 65536 // (2 * (zeros + ones) + 2)
                 received = yield (row, slice(odd, None, 2)), np.clip(probabilities, 1, 65535)
                 coded[row + 1, here + 1] = received
-                np.add.at(seen, (context, channels, received.astype(np.int64)), 1)
+                np.add.at(counts[odd], (context, channels, received.astype(np.int64)), 1)

@@ -19,6 +19,9 @@ from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
 from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.targets import Target
 
+# So many in blocks are no danger, however few pixels were allowed.
+_ANY_PIXELS = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
@@ -239,12 +242,8 @@ class Codec:
         self._check_model(contents.header)
         held = len(contents.planes)
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
-        absent = [count for count in wanted if count not in range(1, held + 1)]
-        if absent:
-            raise BitstreamError(
-                f"expected 1 to {held} iterations, which is what the file holds, received "
-                f"{absent[0]!r}"
-            )
+        _check_held(wanted, contents)
+        _check_blocks(contents.header, limits)
         frame = _frame(contents)
         coder = self.plane_coder(self._plane_shape(frame))
         unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
@@ -255,12 +254,13 @@ class Codec:
             if count in wanted:
                 yield count, _restore(iteration.reconstruction, frame)
 
-    def read_planes(self, data, iterations=None):
+    def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
         """The bits of a file, which are the same wherever it is read.
 
         Args:
             data: bytes of a `.rnnc` file, or of its beginning.
             iterations: int. Defaults to all whole ones.
+            limits: `bitstream.Limits`.
 
         Returns:
             List of uint8 `[H/16, W/16, bits]`, zeros and ones.
@@ -268,10 +268,13 @@ class Codec:
         Raises:
             CodecError: as for `decode`.
         """
-        contents = bitstream.read(data)
+        contents = bitstream.read(data, limits=limits)
         self._check_model(contents.header)
+        _check_blocks(contents.header, limits)
+        count = len(contents.planes) if iterations is None else iterations
+        _check_held([count], contents)
         coder = self.plane_coder(self._plane_shape(contents.header))
-        return [coder.unpack(plane) for plane in contents.planes[:iterations]]
+        return [coder.unpack(plane) for plane in contents.planes[:count]]
 
     def plane_coder(self, shape):
         """A `planes.PlaneCoder` for planes of a shape, with the preset's context model."""
@@ -309,6 +312,12 @@ class Codec:
                 f"received one of model {header.model_id.hex()}; decode it with the preset that "
                 "wrote it"
             )
+        if header.iterations > self.config.iterations:
+            raise BitstreamError(
+                f"the header declares {header.iterations} iterations, where preset "
+                f"{self.config.name!r} has {self.config.iterations}; the file was not written by "
+                "this codec"
+            )
 
     def _encoded(self, data, iterations, original, restored, target):
         encoded = Encoded(data, iterations, original, restored, original.warnings)
@@ -343,6 +352,26 @@ class Codec:
         if target.target_psnr is not None:
             return metrics.psnr_db(picture.pixels, pixels) >= target.target_psnr
         return metrics.ms_ssim(picture.pixels, pixels) >= target.target_msssim
+
+
+def _check_blocks(header, limits):
+    """A picture of few pixels may be so narrow that its blocks have many more."""
+    rows, columns = -(-header.height // STRIDE), -(-header.width // STRIDE)
+    if rows * columns * STRIDE**2 > 2 * limits.max_pixels + _ANY_PIXELS:
+        raise BitstreamError(
+            f"the header declares {header.width} x {header.height} pixels, which takes "
+            f"{rows * columns} blocks of {STRIDE} x {STRIDE}, more than twice the limit of "
+            f"{limits.max_pixels} pixels; raise the limit if you trust the file"
+        )
+
+
+def _check_held(counts, contents):
+    held = len(contents.planes)
+    absent = [count for count in counts if count not in range(1, held + 1)]
+    if absent:
+        raise BitstreamError(
+            f"expected 1 to {held} iterations, which is what the file holds, received {absent[0]!r}"
+        )
 
 
 def _check_destination(source, destination):

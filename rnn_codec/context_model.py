@@ -23,6 +23,8 @@ step. Bits enter as -1 and 1, and as 0 where not yet known.
 
 import numpy as np
 
+from rnn_codec.errors import CodecError
+
 GROUPS = 4
 STEPS = 2 * GROUPS
 EARLIER = 3  # planes before the current one that are seen bit by bit
@@ -133,7 +135,23 @@ class Numpy:
 
 
 class Keras(Numpy):
-    """`Numpy`, with the products on Keras' backend and its device."""
+    """`Numpy`, with the products on Keras' backend and its device.
+
+    TF32 and bfloat16 factors do no harm, as all factors are integers up to 256; sums must be
+    float32.
+
+    Raises:
+        CodecError: the backend was told to compute in less.
+    """
+
+    def __init__(self):
+        # Alternating, so that a partial sum in 16 bits would lose its last digits.
+        inputs = np.tile(np.array([127, 1], np.float32), (1, 512))
+        if self.product(inputs, inputs.T)[0, 0] != 512 * (127**2 + 1):
+            raise CodecError(
+                "arithmetic 'keras': expected a backend that sums in float32, received one set to "
+                "a lower precision; reset its precision of matrix products, or take 'numpy'"
+            )
 
     def product(self, inputs, weights):
         from keras import ops
@@ -209,21 +227,29 @@ class ContextModel:
         inputs = inputs.astype(self._arithmetic.dtype)
         inputs = np.pad(inputs, ((around, around), (around, around), (0, 0)))
         kernel = kernel.reshape(-1, filters)
-        block = max(1, _BLOCK // columns)
-        sums = []
-        for top in range(0, rows, block):
-            bottom = min(top + block, rows)
+        sums = np.empty((rows, columns, filters), self._arithmetic.dtype)
+        for block in _blocks(rows, columns):
+            top, bottom, left, right = block
             patches = np.concatenate(
                 [
-                    inputs[top + dy : bottom + dy, dx : dx + columns]
+                    inputs[top + dy : bottom + dy, left + dx : right + dx]
                     for dy in range(size)
                     for dx in range(size)
                 ],
                 axis=-1,
             )
-            patches = patches.reshape(-1, kernel.shape[0])
-            sums.append(self._arithmetic.product(patches, kernel))
-        return np.concatenate(sums)
+            products = self._arithmetic.product(patches.reshape(-1, kernel.shape[0]), kernel)
+            sums[top:bottom, left:right] = products.reshape(bottom - top, right - left, filters)
+        return sums.reshape(-1, filters)
+
+
+def _blocks(rows, columns):
+    """Yields top, bottom, left and right of parts of at most `_BLOCK` positions."""
+    width = min(columns, _BLOCK)
+    height = max(1, _BLOCK // width)
+    for top in range(0, rows, height):
+        for left in range(0, columns, width):
+            yield top, min(top + height, rows), left, min(left + width, columns)
 
 
 def _context(earlier, shape):
@@ -231,11 +257,11 @@ def _context(earlier, shape):
     signs = [2 * plane.astype(np.int8) - 1 for plane in earlier]
     absent = np.zeros(shape, np.int8)
     last = [absent] * (EARLIER - len(signs)) + signs[-EARLIER:]
-    return np.concatenate([*last, sum(signs, start=absent)], axis=-1)
+    return np.concatenate([*last, sum(signs, start=absent.astype(np.int16))], axis=-1)
 
 
 def check(arrays):
-    """Raises ValueError for arrays that are no model."""
+    """Raises ValueError for arrays that are no model, or one whose sums could reach 2**24."""
     try:
         iterations, features = arrays["bias"].shape
         bits = arrays["known"].shape[3]
@@ -243,12 +269,28 @@ def check(arrays):
         raise ValueError(f"expected the arrays of a context model. Received: {error}") from error
     expected = shapes(iterations, features, bits)
     received = {name: array.shape for name, array in arrays.items()}
-    if expected != received:
+    if expected != received or not iterations * features * bits or bits % GROUPS:
         raise ValueError(f"expected arrays of shapes {expected}. Received: {received}")
     for name, array in arrays.items():
-        limit = BIAS_LIMIT if "bias" in name else WEIGHT_LIMIT
-        if array.dtype.kind != "i" or np.abs(array.astype(np.int64)).max() > limit:
-            raise ValueError(f"expected integers up to {limit} in {name}. Received: others")
+        limit, kind = (BIAS_LIMIT, "int32") if "bias" in name else (WEIGHT_LIMIT, "int8")
+        if array.dtype != kind or array.min() < -limit or array.max() > limit:
+            raise ValueError(
+                f"expected {kind} from {-limit} to {limit} in {name}. Received: {array.dtype} from "
+                f"{array.min()} to {array.max()}"
+            )
+    if largest_sum(iterations, features, bits) >= 2**24:
+        raise ValueError(
+            f"expected sums below 2**24. Received: {iterations} iterations of {bits} bits with "
+            f"{features} features, whose sums may reach {largest_sum(iterations, features, bits)}"
+        )
+
+
+def largest_sum(iterations, features, bits):
+    """The largest number that a model of this size can meet."""
+    # Signs of EARLIER planes and of their sum, 3x3, and of the plane itself, 5x5.
+    first = (9 * (EARLIER + iterations - 1) + 25) * bits * WEIGHT_LIMIT
+    later = features * ACTIVATION_LIMIT * WEIGHT_LIMIT
+    return max(first, later) + BIAS_LIMIT + (1 << max(_SHIFTS.values()) - 1)
 
 
 def shapes(iterations, features, bits):

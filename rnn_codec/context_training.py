@@ -7,6 +7,8 @@ work folder, fits, and leaves `workdir/preset`: the preset with its new context 
 """
 
 import dataclasses
+import hashlib
+import io
 import logging
 import math
 import os
@@ -22,6 +24,7 @@ from rnn_codec import (
     compilation,
     context_model,
     data,
+    image_io,
     monitoring,
     presets,
     progressive,
@@ -254,15 +257,22 @@ def train(preset, photos, options, workdir, resume=False):
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, jit_compile=training.jit_compile())
     groups = {"model": model.variables, "optimizer": optimizer.variables}
+    codec = dataclasses.replace(preset, context=None).identity.hex()
     step = 0
     if checkpoints.exists(workdir):
-        step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
+        state = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)
+        step = state["step"]
+        if state["codec"] != codec:
+            raise CodecError(
+                f"{workdir}: holds a run for codec {state['codec']}, received codec {codec}; give "
+                "another --workdir"
+            )
         if step >= options.steps:
             logging.info("nothing to do: the run has reached its %d steps", options.steps)
             return {}
     progress = monitoring.Progress(step, options.steps)
     logs = monitoring.scalar_callbacks(os.path.join(workdir, training.LOG_FOLDER), step)
-    keeper = training.RunKeeper(workdir, groups, step, options.steps)
+    keeper = training.RunKeeper(workdir, groups, step, options.steps, {"codec": codec})
     export = ContextExport(workdir, preset)
     try:
         model.fit(
@@ -279,7 +289,28 @@ def train(preset, photos, options, workdir, resume=False):
     finally:
         for callback in (progress, *logs):
             callback.close()
+    if options.quantised:
+        _log_cost_of_integers(model, signs(held), options.batch_size)
     return keeper.figures
+
+
+def _log_cost_of_integers(model, planes, batch_size):
+    """Says what the same weights would reach if nothing were rounded."""
+    exact = ContextNetwork(model.iterations, model.features, model.bits, quantised=False)
+    exact.build(planes.shape)
+    for ours, theirs in zip(exact.trainable_variables, model.trainable_variables):
+        ours.assign(theirs)
+    exact.compile(jit_compile=training.jit_compile())
+    losses = [
+        network.evaluate(planes, batch_size=batch_size, verbose=0, return_dict=True)["loss"]
+        for network in (model, exact)
+    ]
+    excess = 100.0 * (losses[0] / losses[1] - 1.0)
+    logging.info(
+        "last weights: %.5f bits per bit in integers, %.5f without rounding (%+.2f %%)",
+        *losses,
+        excess,
+    )
 
 
 class ContextExport(keras.callbacks.Callback):
@@ -305,14 +336,10 @@ def coded_crops(preset, photos, options, workdir):
         Two uint8 arrays `[crops, N, rows, columns, bits]` of zeros and ones.
     """
     path = os.path.join(workdir, PLANES_FILE)
-    key = _key(preset, options)
-    if os.path.exists(path):
-        with np.load(path, allow_pickle=False) as file:
-            if file["key"].tobytes() == key:
-                bits = preset.config.bits
-                return [
-                    np.unpackbits(file[name], axis=-1, count=bits) for name in ("training", "held")
-                ]
+    key = _key(preset, photos, options)
+    coded = _read_crops(path, key, preset.config.bits)
+    if coded is not None:
+        return coded
     network = progressive.ProgressiveNetwork.create(preset.config)
     presets.assign(preset, network)
     steps = compilation.CompiledSteps(network)
@@ -325,8 +352,20 @@ def coded_crops(preset, photos, options, workdir):
         logging.info("coding %d crops of %d pixels", count, options.crop_size)
         coded.append(np.stack([_code(steps, preset.config, crop) for crop in tqdm(crops)]))
     training_bits, held_bits = (np.packbits(planes, axis=-1) for planes in coded)
-    np.savez(path, key=np.frombuffer(key, np.uint8), training=training_bits, held=held_bits)
+    buffer = io.BytesIO()
+    np.savez(buffer, key=np.array(key), training=training_bits, held=held_bits)
+    image_io.write_atomically(path, buffer.getvalue())
     return coded
+
+
+def _read_crops(path, key, bits):
+    """What an earlier call kept, if it is of the same codec, photographs and options."""
+    if not os.path.exists(path):
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        if str(file["key"]) != key:
+            return None
+        return [np.unpackbits(file[name], axis=-1, count=bits) for name in ("training", "held")]
 
 
 def _code(steps, config, crop):
@@ -338,7 +377,11 @@ def _code(steps, config, crop):
             return np.stack(planes).astype(np.uint8)
 
 
-def _key(preset, options):
-    """What the planes depend on."""
-    weights = dataclasses.replace(preset, context=None)
-    return weights.identity + f"{options.crop_size} {options.crops} {options.seed}".encode()
+def _key(preset, photos, options):
+    """What the planes depend on: a string."""
+    codec = dataclasses.replace(preset, context=None).identity.hex()
+    # Of two sets of photographs, a crop here and there tells.
+    sample = data.validation_patches(photos, 4, options.crop_size, options.seed)
+    digest = hashlib.sha256(sample.tobytes()).hexdigest()
+    counts = f"{len(photos.training)} {len(photos.validation)}"
+    return f"{codec} {options.crop_size} {options.crops} {options.seed} {counts} {digest}"

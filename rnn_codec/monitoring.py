@@ -187,6 +187,7 @@ class Scalars(StepCallback):
         super().__init__(first_step)
         self.train = EventWriter(os.path.join(folder, "train"), first_step)
         self.validation = EventWriter(os.path.join(folder, "validation"), first_step)
+        self.validation.layout({"bits_per_bit": "^bits_per_bit/iteration_"})
 
     def on_epoch_end(self, epoch, logs=None):
         train = {name: float(value) for name, value in logs.items() if "val_" not in name}

@@ -37,13 +37,13 @@ class PlaneCoder:
 
         Args:
             bits: array of `shape`, zeros and ones or booleans.
-            entropy: str, a name in `ENTROPY_CODERS`. A plane that would grow is stored raw.
+            entropy: str, a name in `ENTROPY_CODERS`. A plane that would not shrink is stored raw.
         """
         bits = np.asarray(bits, np.uint8)
         coder, payload = ENTROPY_CODERS[entropy], np.packbits(bits).tobytes()
         if coder != bitstream.RAW:
             coded = self._encode(bits, self._models[coder])
-            coder, payload = min((coder, coded), (bitstream.RAW, payload), key=_length)
+            coder, payload = min((bitstream.RAW, payload), (coder, coded), key=_length)
         self.planes.append(bits)
         return bitstream.Plane(coder, payload)
 
@@ -57,7 +57,10 @@ class PlaneCoder:
         if plane.coder == bitstream.RAW:
             bits = self._unpack_raw(plane.payload, number)
         elif self._models.get(plane.coder) is not None:
-            bits = self._decode(plane.payload, self._models[plane.coder])
+            try:
+                bits = self._decode(plane.payload, self._models[plane.coder])
+            except BitstreamError as error:
+                raise BitstreamError(f"iteration {number}: {error}") from error
         else:
             raise BitstreamError(
                 f"iteration {number} was packed by coder {plane.coder}, which this preset in this "
@@ -87,7 +90,7 @@ class PlaneCoder:
 
     def _decode(self, payload, model):
         coder = range_coder.Decoder(payload)
-        bits = np.empty(self.shape, np.uint8)
+        bits = np.zeros(self.shape, np.uint8)
 
         def code(where, probabilities):
             bits[where] = coder.decode(probabilities)

@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from rnn_codec import image_io
+from rnn_codec import context_model, image_io
 from rnn_codec.config import CodecConfig
 from rnn_codec.errors import PresetError
 
@@ -108,7 +108,10 @@ def load(name=None, load_weights=True):
     config = _read_config(os.path.join(folder, _CONFIG_FILE))
     weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
     path = os.path.join(folder, _CONTEXT_FILE)
-    context = _read_arrays(path) if load_weights and os.path.exists(path) else None
+    context = None
+    if load_weights and os.path.exists(path):
+        context = _read_arrays(path)
+        _check_context(context, config, path)
     return Preset(config, weights, context)
 
 
@@ -177,4 +180,18 @@ def _read_arrays(path):
             return {name: file[name] for name in file.files}
     except Exception as error:  # noqa: BLE001 (damaged archives raise of a dozen types)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PresetError(f"{path}: expected a codec's weights; {reason}") from error
+        raise PresetError(f"{path}: expected an archive of arrays; {reason}") from error
+
+
+def _check_context(context, config, path):
+    try:
+        context_model.check(context)
+    except ValueError as error:
+        raise PresetError(f"{path}: {error}") from error
+    received = context["known"].shape[0], context["known"].shape[3]
+    if received != (config.iterations, config.bits):
+        raise PresetError(
+            f"{path}: expected the context model of {config.iterations} iterations of "
+            f"{config.bits} bits, received one of {received[0]} of {received[1]}; train it for "
+            "this preset"
+        )

@@ -295,10 +295,18 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class RunKeeper(monitoring.StepCallback):
-    """Ends a run at its last step or when it fails, and writes the checkpoint after each epoch."""
+    """Ends a run at its last step or when it fails, and writes the checkpoint after each epoch.
 
-    def __init__(self, workdir, groups, first_step, total_steps):
+    Args:
+        workdir: folder.
+        groups: dictionary of name to list of variables.
+        first_step, total_steps: int. Of the run.
+        state: dictionary, kept beside the step.
+    """
+
+    def __init__(self, workdir, groups, first_step, total_steps, state=None):
         super().__init__(first_step)
+        self.state = state or {}
         self.workdir = workdir
         self.groups = groups
         self.total_steps = total_steps
@@ -332,7 +340,7 @@ class RunKeeper(monitoring.StepCallback):
     def on_epoch_end(self, epoch, logs=None):
         self.figures = monitoring.validation_figures(logs)
         path = os.path.join(self.workdir, checkpoints.FILE_NAME)
-        checkpoints.save(path, self.groups, {"step": self.step})
+        checkpoints.save(path, self.groups, {**self.state, "step": self.step})
 
 
 class PresetExport(keras.callbacks.Callback):

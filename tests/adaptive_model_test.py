@@ -4,6 +4,7 @@ from absl.testing import absltest
 import numpy as np
 
 from rnn_codec import adaptive_model
+from tests import testing
 
 
 def code(planes):
@@ -55,6 +56,10 @@ class AdaptiveModelTest(absltest.TestCase):
         column = np.ones((1, 4, 1, 1), np.uint8)
         # Nothing is above the first row. The others have a one above them.
         self.assertEqual(code(column)[0, :, 0, 0].tolist(), [32768, 32768, 49152, 54613])
+
+    def test_integers_of_random_planes_are_frozen(self):
+        planes = np.random.default_rng(0).random((3, 7, 6, 5)) < [0.1, 0.3, 0.5, 0.7, 0.9]
+        self.assertEqual(testing.digest(code(planes.astype(np.uint8))), "981f8b390642509b")
 
     def test_probabilities_stay_in_range(self):
         p = code(np.zeros((2, 300, 3, 2), np.uint8))

@@ -1,6 +1,7 @@
 """Tests for rnn_codec/context_model.py: that it computes the same integers everywhere."""
 
 import decimal
+import functools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from rnn_codec import context_model
+from rnn_codec.errors import CodecError
 from tests import testing
 
 ITERATIONS, BITS = 5, 16
@@ -36,43 +38,56 @@ def probabilities(model, planes):
     return result
 
 
+@functools.cache
+def digest_of_large_planes(arithmetic):
+    arrays = testing.context_arrays(2, BITS, extreme=True)
+    model = context_model.ContextModel(arrays, arithmetic)
+    return testing.digest(probabilities(model, planes_of(64, 64, count=2)))
+
+
 class ArithmeticTest(parameterized.TestCase):
     @parameterized.product(shape=SHAPES, extreme=(False, True))
     def test_all_give_the_integers_of_the_definition(self, shape, extreme):
         arrays = testing.context_arrays(ITERATIONS, BITS, features=24, extreme=extreme)
         planes = planes_of(*shape)
         expected = probabilities(context_model.ContextModel(arrays, "definition"), planes)
-        self.assertGreater(len(np.unique(expected)), 1)
+        self.assertGreater(len(np.unique(expected)), 20)
         with mock.patch.object(context_model, "_BLOCK", 40):
             for arithmetic in ("definition", "numpy", "keras"):
                 model = context_model.ContextModel(arrays, arithmetic)
                 np.testing.assert_array_equal(probabilities(model, planes), expected)
 
-    def test_sums_at_the_extremes_stay_exact_in_float32(self):
-        # All weights and all inputs of one sign, in the widest model that a preset may have.
-        shapes = context_model.shapes(1, features=128, bits=32)
-        arrays = {
-            name: np.full(shape, 2**20, np.int32)
-            if "bias" in name
-            else np.full(shape, 127, np.int8)
-            for name, shape in shapes.items()
-        }
-        model = context_model.ContextModel({k: np.repeat(a, 8, 0) for k, a in arrays.items()})
-        largest = 9 * 32 * (context_model.EARLIER + 7) * 127 + 25 * 32 * 127 + 2**20
-        self.assertLess(largest + 4, 2**24)
-        self.assertLess(128 * 127 * 127 + 2**20 + 64, 2**24)
-        planes = np.ones((8, 2, 2, 32), np.uint8)
-        self.assertEqual(probabilities(model, planes).min(), context_model.PROBABILITIES[-1])
+    @parameterized.parameters("numpy", "keras")
+    def test_the_largest_sums_are_exact(self, arithmetic):
+        # The widest convolution that a model may have; factors of the largest size, most of one
+        # sign, so that sums come near 2**24 and every digit counts.
+        rng = np.random.default_rng(0)
+        kernel = np.where(rng.random((3, 3, 4 * 32, 5)) < 0.98, 127, -126)
+        planes = np.where(rng.random((4, 4, 4 * 32)) < 0.98, 113, 112)
+        found, expected = (
+            context_model.ContextModel(testing.context_arrays(1, BITS), name)._convolve(
+                planes, kernel.astype(kind)
+            )
+            for name, kind in ((arithmetic, np.float32), ("definition", np.int64))
+        )
+        self.assertBetween(expected.max(), 0.9 * 2**24, 2**24)
+        np.testing.assert_array_equal(found, expected)
 
-    @parameterized.parameters({"OMP_NUM_THREADS": "1"}, {"TF_ENABLE_ONEDNN_OPTS": "0"})
+    def test_many_planes_add_up(self):
+        planes = [np.ones((1, 1, 4), np.uint8)] * 200
+        self.assertEqual(
+            context_model._context(planes, (1, 1, 4))[0, 0].tolist(), 12 * [1] + 4 * [200]
+        )
+
+    @parameterized.parameters(
+        {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": "2"},
+    )
     def test_the_environment_does_not_matter(self, **variables):
-        model = context_model.ContextModel(testing.context_arrays(ITERATIONS, BITS), "keras")
-        expected = testing.digest(probabilities(model, planes_of(9, 5)))
         program = (
-            "from tests import context_model_test as t, testing; "
-            "arrays = testing.context_arrays(t.ITERATIONS, t.BITS); "
-            "model = t.context_model.ContextModel(arrays, 'keras'); "
-            "print(testing.digest(t.probabilities(model, t.planes_of(9, 5))))"
+            "from tests import context_model_test as t; "
+            "print(t.digest_of_large_planes('keras'), t.digest_of_large_planes('numpy'))"
         )
         run = subprocess.run(
             [sys.executable, "-c", program],
@@ -81,7 +96,15 @@ class ArithmeticTest(parameterized.TestCase):
             check=True,
             env={**os.environ, **variables, "PYTHONPATH": testing.ROOT},
         )
-        self.assertEqual(run.stdout.strip(), expected)
+        self.assertEqual(run.stdout.split(), 2 * [digest_of_large_planes("definition")])
+
+    def test_a_backend_that_sums_in_less_is_refused(self):
+        product = lambda self, a, b: (a.astype(np.float16) @ b.astype(np.float16)).astype(
+            np.float32
+        )
+        with mock.patch.object(context_model.Keras, "product", product):
+            with self.assertRaisesRegex(CodecError, "^arithmetic 'keras': expected [^\n]*$"):
+                context_model.ContextModel(testing.context_arrays(1, BITS), "keras")
 
     def test_integers_are_frozen(self):
         # Every packed file depends on them.
@@ -128,10 +151,27 @@ class CheckTest(parameterized.TestCase):
             {},
             {**arrays, "known": arrays["known"][:, :3]},
             {**arrays, "bias": arrays["bias"] + 2**21},
+            {**arrays, "bias": np.full_like(arrays["bias"], -(2**31))},
             {**arrays, "hidden": arrays["hidden"].astype(np.float32)},
+            {**arrays, "hidden": arrays["hidden"].astype(np.int64)},
+            {name: array[:0] for name, array in arrays.items()},
+            testing.context_arrays(ITERATIONS, bits=6),
         ):
             with self.assertRaisesRegex(ValueError, "^expected"):
                 context_model.ContextModel(broken)
+
+    @parameterized.parameters((8, 32, 128), (255, 32, 64), (8, 128, 900))
+    def test_takes_models_whose_sums_are_exact(self, iterations, bits, features):
+        self.assertLess(context_model.largest_sum(iterations, features, bits), 2**24)
+
+    @parameterized.parameters((255, 64, 64), (2, 8, 1100))
+    def test_refuses_models_whose_sums_are_not(self, iterations, bits, features):
+        arrays = {
+            name: np.zeros(shape, np.int32 if "bias" in name else np.int8)
+            for name, shape in context_model.shapes(iterations, features, bits).items()
+        }
+        with self.assertRaisesRegex(ValueError, "^expected sums below 2\\*\\*24"):
+            context_model.check(arrays)
 
 
 FROZEN = "1532bfb20add8ec0"

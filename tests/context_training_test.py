@@ -1,14 +1,16 @@
 """Tests for rnn_codec/context_training.py."""
 
+import dataclasses
 import os
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
 from rnn_codec import bitstream, checkpoints, context_model, context_training, data, presets
 from rnn_codec.codec import Codec
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, PresetError
 from tests import testing
 
 # Of which the tiny preset makes planes of 2x2 positions.
@@ -66,7 +68,14 @@ class TrainTest(absltest.TestCase):
     def test_makes_a_preset_that_packs_and_reads(self):
         preset = presets.load(testing.preset_folder())
         folder = self.enterContext(tempfile.TemporaryDirectory())
-        figures = context_training.train(preset, photos(), OPTIONS, folder)
+        # In two parts.
+        half = dataclasses.replace(OPTIONS, steps=2)
+        context_training.train(preset, photos(), half, folder)
+        with self.assertRaisesRegex(CodecError, "^[^\n]*holds a run already; add --resume"):
+            context_training.train(preset, photos(), OPTIONS, folder)
+        figures = context_training.train(preset, photos(), OPTIONS, folder, resume=True)
+        with np.load(os.path.join(folder, checkpoints.FILE_NAME)) as file:
+            self.assertIn(b'"step": 4', file["state"].tobytes())
         self.assertAlmostEqual(figures["loss"], 1.0, delta=0.2)
 
         codec = Codec.from_preset(os.path.join(folder, "preset"))
@@ -82,7 +91,9 @@ class TrainTest(absltest.TestCase):
         codec = testing.make_codec()
         folder = self.enterContext(tempfile.TemporaryDirectory())
         first = context_training.coded_crops(codec.preset, photos(), OPTIONS, folder)
-        again = context_training.coded_crops(codec.preset, None, OPTIONS, folder)
+        with mock.patch.object(context_training, "_code") as code:
+            again = context_training.coded_crops(codec.preset, photos(), OPTIONS, folder)
+        code.assert_not_called()
         np.testing.assert_equal(again, first)
         self.assertEqual(first[0].shape, (4, 3, 2, 2, codec.config.bits))
 
@@ -90,19 +101,24 @@ class TrainTest(absltest.TestCase):
         planes = codec.read_planes(codec.encode(crop, entropy="raw"))
         np.testing.assert_array_equal(first[1][0], planes)
 
-    def test_goes_on_from_its_checkpoint(self):
-        preset = presets.load(testing.preset_folder())
-        folder = self.enterContext(tempfile.TemporaryDirectory())
-        half = context_training.ContextOptions(**{**vars(OPTIONS), "steps": 2})
-        context_training.train(preset, photos(), half, folder)
-        with self.assertRaisesRegex(CodecError, "^[^\n]*holds a run already; add --resume"):
-            context_training.train(preset, photos(), OPTIONS, folder)
-        context_training.train(preset, photos(), OPTIONS, folder, resume=True)
-        with np.load(os.path.join(folder, checkpoints.FILE_NAME)) as file:
-            self.assertIn(b'"step": 4', file["state"].tobytes())
-
 
 class PresetTest(absltest.TestCase):
+    def test_a_model_that_does_not_fit_is_one_line(self):
+        preset = presets.load(testing.preset_folder())
+        config, arrays = preset.config, testing.context_arrays
+        good = arrays(config.iterations, config.bits)
+        for broken, message in (
+            (arrays(config.iterations - 1, config.bits), "received one of 2 of 8"),
+            (arrays(config.iterations, 4), "received one of 3 of 4"),
+            ({**good, "bias": good["bias"] * np.nan}, "expected int32"),
+            ({**good, "extra": good["bias"]}, "expected arrays of shapes"),
+            ({"bias": good["bias"]}, "expected the arrays of a context model"),
+        ):
+            folder = self.enterContext(tempfile.TemporaryDirectory())
+            presets.save(presets.Preset(config, preset.weights, broken), folder)
+            with self.assertRaisesRegex(PresetError, f"^[^\n]*context.npz: [^\n]*{message}[^\n]*$"):
+                presets.load(folder)
+
     def test_context_is_part_of_preset_and_identity(self):
         preset = presets.load(testing.preset_folder())
         arrays = testing.context_arrays(preset.config.iterations, preset.config.bits)

@@ -29,6 +29,10 @@ def messages(draw):
     return bits.astype(np.uint8), probabilities, draw(st.integers(0, count))
 
 
+def _zero(probability):
+    return ((65536 - probability) * (2**24 - 2) >> 16) + 1
+
+
 def encode(encoder, bits, probabilities, cut):
     encoder.encode(bits[:cut], probabilities[:cut])
     encoder.encode(bits[cut:], probabilities[cut:])
@@ -95,6 +99,28 @@ class RangeCoderTest(parameterized.TestCase):
         encoder.encode(bits, probabilities)
         entropy = -np.log2(np.where(bits, p, 1 - p)).sum() / 8
         self.assertBetween(len(encoder.finish()), math.floor(entropy), entropy * 1.0001 + 8)
+
+    @parameterized.parameters(range_coder.Decoder, range_coder.ReferenceDecoder)
+    def test_what_no_encoder_writes_is_refused(self, decoder_class):
+        with self.assertRaisesRegex(BitstreamError, "^[^\n]*data that no encoder writes"):
+            decoder_class(b"\xff" * 8).decode(np.full(100, 30000))
+
+    def test_carries_run_through_words_that_were_held_back(self):
+        # The interval is kept around the same point: low stays just below 2^64, or falls below.
+        for last in (0, 1):
+            reference, library = range_coder.ReferenceEncoder(), range_coder.Encoder()
+            longest = 0
+            for _ in range(300):
+                middle = 2**64 - reference._low - 1
+                scale = reference._range >> 24
+                bit = int(_zero(32768) * scale <= middle)
+                for encoder in (reference, library):
+                    encoder.encode([bit], [32768])
+                longest = max(longest, reference._num_held)
+            self.assertGreater(longest, 2)
+            for encoder in (reference, library):
+                encoder.encode([last] * 40, [32768] * 40)
+            self.assertEqual(reference.finish(), library.finish())
 
     @parameterized.parameters(range_coder.Decoder, range_coder.ReferenceDecoder)
     def test_a_length_that_is_no_multiple_of_four_is_an_error(self, decoder_class):

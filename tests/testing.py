@@ -40,17 +40,22 @@ def make_codec(name=TWO_SCALE, arithmetic="numpy"):
 
 
 def context_arrays(iterations, bits, features=16, extreme=False):
-    """Arrays of a context model: moderate numbers at random, or only the largest and smallest."""
+    """Arrays of a context model: moderate numbers, or weights of only the largest size.
+
+    Biases are such that activations and probabilities stay off their limits: an error of one in a
+    sum shows.
+    """
     rng = np.random.default_rng(0)
     arrays = {}
     for name, shape in context_model.shapes(iterations, features, bits).items():
-        limit, kind = (2**20, np.int32) if "bias" in name else (127, np.int8)
-        if extreme:
-            values = rng.choice([-limit, limit], shape)
+        if "bias" in name:
+            scales = {"bias": 600, "hidden_bias": 9_000, "output_bias": 20_000}
+            limit = scales[name] if extreme else 2_000
+            arrays[name] = rng.integers(-limit, limit + 1, shape).astype(np.int32)
+        elif extreme:
+            arrays[name] = rng.choice([-127, 127], shape).astype(np.int8)
         else:
-            limit = min(limit, 2000) if "bias" in name else 24
-            values = rng.integers(-limit, limit + 1, shape)
-        arrays[name] = values.astype(kind)
+            arrays[name] = rng.integers(-24, 25, shape).astype(np.int8)
     return arrays
 
 

@@ -129,7 +129,7 @@ def _decode(job, report, taken):
         "height": picture.height,
         "mode": picture.mode,
         "input_bytes": len(data),
-        "planes_sha256": _hash(codec, data, counts[-1]) if _JSON.value else None,
+        "planes_sha256": _hash(codec, data, counts[-1], limits) if _JSON.value else None,
         "seconds": seconds,
         "warnings": warnings,
     }
@@ -140,9 +140,9 @@ def _decode(job, report, taken):
     )
 
 
-def _hash(codec, data, count):
+def _hash(codec, data, count, limits):
     """SHA-256 of the decoded bits, one byte each: what must be equal on every machine."""
-    planes = codec.read_planes(data, count)
+    planes = codec.read_planes(data, count, limits)
     return hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).hexdigest()
 
 

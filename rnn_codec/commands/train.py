@@ -93,6 +93,12 @@ flags.register_validator(
     lambda value: value is None or _step_pair(value),
     "expected two steps, FIRST,LAST, the first at least 1 and not after the last",
 )
+# Those that --model=context goes by.
+_CONTEXT_FLAGS = (
+    "model", "preset", "data", "tfds", "tfds_dir", "workdir", "resume", "steps", "steps_per_epoch",
+    "batch_size", "patch_size", "learning_rate", "validation_percent", "cache_gb", "seed",
+)  # fmt: skip
+
 flags.mark_flags_as_mutual_exclusive(["data", "tfds"], required=True)
 flags.register_multi_flags_validator(
     ["patch_size", "validation_size"],
@@ -147,7 +153,7 @@ def _train_codec(preset):
         )
     training.train(
         config,
-        _photos(),
+        _photos(_PATCH.value),
         _options(training.TrainingOptions),
         _WORKDIR.value,
         resume=_RESUME.value,
@@ -159,14 +165,25 @@ def _train_context(preset):
     from rnn_codec import context_training
 
     options = context_training.ContextOptions
+    ignored = [
+        flag.name
+        for flag in flags.FLAGS.get_flags_for_module(__name__)
+        if flag.present and flag.name not in _CONTEXT_FLAGS
+    ]
+    if ignored:
+        raise CodecError(
+            f"--{ignored[0]}: has no meaning with --model=context; leave it out. These have: "
+            f"--{', --'.join(_CONTEXT_FLAGS)}"
+        )
+    crop_size = _given("patch_size", options.crop_size)
     context_training.train(
         preset,
-        _photos(),
+        _photos(crop_size),
         options(
             steps=_given("steps", options.steps),
             steps_per_epoch=_given("steps_per_epoch", options.steps_per_epoch),
             batch_size=_given("batch_size", options.batch_size),
-            crop_size=_given("patch_size", options.crop_size),
+            crop_size=crop_size,
             learning_rate=_given("learning_rate", options.learning_rate),
             seed=_SEED.value,
         ),
@@ -181,10 +198,9 @@ def _given(name, default):
     return flag.value if flag.present else default
 
 
-def _photos():
+def _photos(minimum_side):
     from rnn_codec import data
 
-    minimum_side = _PATCH.value
     if _TFDS.value:
         return data.load_tfds(
             _TFDS.value,
