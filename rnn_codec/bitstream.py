@@ -49,7 +49,7 @@ class Header:
     is_rgb: bool  # False: grey
     has_alpha: bool
     iterations: int  # 1..255, as written; a file that was cut holds fewer planes
-    model_id: bytes  # 8 bytes: the start of a SHA-256 over the model's config and weights
+    model_id: bytes  # 8 bytes: the start of a SHA-256 over all that the model is
 
     @property
     def mode(self):

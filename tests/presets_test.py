@@ -181,20 +181,20 @@ class DamageTest(PresetTest):
                 with contextlib.suppress(PresetError):
                     presets.load(str(self.folder))
         self.weights_file.write_bytes(intact[:-1])
-        self.assert_refused("model.weights.npz: expected a codec's weights; ")
+        self.assert_refused("model.weights.npz: expected an archive of arrays; ")
 
     def test_pickles_are_refused(self):
         self.save()
         np.savez(self.weights_file, weights=np.array([{"an": "object"}]))
-        self.assert_refused("model.weights.npz: expected a codec's weights; .*allow_pickle")
+        self.assert_refused("model.weights.npz: expected an archive of arrays; .*allow_pickle")
         self.weights_file.write_bytes(pickle.dumps(HAND_MADE.weights))
-        self.assert_refused("model.weights.npz: expected a codec's weights; ")
+        self.assert_refused("model.weights.npz: expected an archive of arrays; ")
 
     def test_an_array_alone_is_refused(self):
         self.save()
         with open(self.weights_file, "wb") as file:
             np.save(file, np.zeros(3))
-        self.assert_refused("model.weights.npz: expected a codec's weights; ")
+        self.assert_refused("model.weights.npz: expected an archive of arrays; ")
 
     @parameterized.named_parameters(
         ("no_json", "{"),
