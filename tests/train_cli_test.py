@@ -17,6 +17,7 @@ from absl import flags
 from absl.testing import absltest, parameterized
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 import testing
 import training_runs
 
@@ -121,6 +122,10 @@ class FaultsTest(TrainTest):
         args = ["--max_iterations=4", "--iterations=5"]
         self.assert_fault(args, "--iterations=5: expected at most the 4 of the configuration")
 
+    def test_a_flag_that_a_context_model_has_no_use_for(self):
+        args = ["--model=context", f"--preset={testing.preset_folder()}", "--loss=l1"]
+        self.assert_fault(args, "--loss: has no meaning with --model=context; leave it out")
+
     def test_workdir_in_use(self):
         training_runs.write_photographs(self.photos)
         os.mkdir(self.workdir)
@@ -214,6 +219,21 @@ class RunsTest(TrainTest):
         self.assertRegex(
             stderr, "step 1: validation loss [0-9.]+; ms_ssim [0-9. ]+; psnr_db [0-9. ]"
         )
+
+    def test_trains_a_context_model(self):
+        folder = testing.preset_folder()
+        code, stderr = self.main(
+            "--model=context", f"--preset={folder}", "--steps=2", "--steps_per_epoch=2",
+            "--batch_size=2", "--patch_size=64", "--validation_percent=30",
+        )  # fmt: skip
+        self.assertEqual(code, 0, stderr)
+        self.assertRegex(stderr, "step 2: validation loss [0-9.]+; bits_per_bit [0-9. ]+\n")
+        trained = presets.load(os.path.join(self.workdir, training.PRESET_FOLDER))
+        np.testing.assert_equal(trained.weights, presets.load(folder).weights)
+        self.assertEqual(len(trained.context["bias"]), trained.config.iterations)
+        log = event_accumulator.EventAccumulator(os.path.join(self.workdir, "logs", "validation"))
+        log.Reload()
+        self.assertIn("bits_per_bit/iteration_03", log.Tags()["scalars"])
 
 
 if __name__ == "__main__":
