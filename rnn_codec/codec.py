@@ -137,13 +137,14 @@ class Codec:
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
         return image_io.to_array(picture)
 
-    def encode_file(self, source, destination, target=Target()):
+    def encode_file(self, source, destination, target=Target(), entropy=None):
         """Compresses the picture of one file into another, with its metadata.
 
         Args:
             source: path of a picture, or its bytes.
             destination: path of the `.rnnc` file, written whole or not at all.
             target: `Target`.
+            entropy: as for `encode`.
 
         Returns:
             `Encoded`.
@@ -152,7 +153,7 @@ class Codec:
             CodecError: a file cannot be read or written, or the target cannot be met.
         """
         _check_destination(source, destination)
-        encoded = self.encode_picture(image_io.read_picture(source), target)
+        encoded = self.encode_picture(image_io.read_picture(source), target, entropy)
         image_io.write_atomically(destination, encoded.data)
         return encoded
 

@@ -70,9 +70,9 @@ class Progress(StepCallback):
                 mininterval=2.0 if sys.stderr.isatty() else 60.0,
                 dynamic_ncols=True,
             )
-        elif (
-            self.bar.update()
-        ):  # it was drawn; only then, as asking for the loss waits for the step
+            return
+        drawn = self.bar.update()
+        if drawn:  # only then, as asking for the loss waits for the step
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}")
 
     def on_epoch_end(self, epoch, logs=None):
