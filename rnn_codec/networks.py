@@ -196,20 +196,22 @@ def two_scale_decoder(config):
 
 def two_scale_synthesis(config):
     """Feed-forward from 1/8. `[B, H/8, W/8, 96]` -> `[B, H, W, 3]`."""
-    return keras.Sequential(
-        [
-            _conv(4 * config.scaled(64), 3, "expand_1"),
-            DepthToSpace(name="depth_to_space_1"),  # [B, H/4, W/4, 64]
-            ResidualBlock(name="residual_1"),
-            ResidualBlock(name="residual_2"),
-            keras.layers.ReLU(name="relu"),
-            _conv(4 * config.scaled(32), 3, "expand_2", activation="relu"),
-            DepthToSpace(name="depth_to_space_2"),  # [B, H/2, W/2, 32]
-            _conv(12, 3, "pixels"),
-            DepthToSpace(name="depth_to_space_3"),  # [B, H, W, 3]
-        ],
-        name="synthesis",
-    )
+    return keras.Sequential(_upsampling(config, kernel_size=3), name="synthesis")
+
+
+def _upsampling(config, kernel_size):
+    """Layers from 1/8 to pixels; the first convolution has this kernel."""
+    return [
+        _conv(4 * config.scaled(64), kernel_size, "expand_1"),
+        DepthToSpace(name="depth_to_space_1"),  # [B, H/4, W/4, 64]
+        ResidualBlock(name="residual_1"),
+        ResidualBlock(name="residual_2"),
+        keras.layers.ReLU(name="relu"),
+        _conv(4 * config.scaled(32), 3, "expand_2", activation="relu"),
+        DepthToSpace(name="depth_to_space_2"),  # [B, H/2, W/2, 32]
+        _conv(12, 3, "pixels"),
+        DepthToSpace(name="depth_to_space_3"),  # [B, H, W, 3]
+    ]
 
 
 def wide_two_scale_encoder(config):
@@ -245,21 +247,7 @@ def wide_two_scale_decoder(config):
 
 def wide_two_scale_synthesis(config):
     """Feed-forward from 1/8. `[B, H/8, W/8, 256]` -> `[B, H, W, 3]`."""
-    return LinearSkip(
-        [
-            _conv(4 * config.scaled(64), 1, "expand_1"),
-            DepthToSpace(name="depth_to_space_1"),  # [B, H/4, W/4, 64]
-            ResidualBlock(name="residual_1"),
-            ResidualBlock(name="residual_2"),
-            keras.layers.ReLU(name="relu"),
-            _conv(4 * config.scaled(32), 3, "expand_2", activation="relu"),
-            DepthToSpace(name="depth_to_space_2"),  # [B, H/2, W/2, 32]
-            _conv(12, 3, "pixels"),
-            DepthToSpace(name="depth_to_space_3"),  # [B, H, W, 3]
-        ],
-        block=8,
-        name="synthesis",
-    )
+    return LinearSkip(_upsampling(config, kernel_size=1), block=8, name="synthesis")
 
 
 def gain_estimator():

@@ -8,19 +8,7 @@ from tests import testing
 
 
 def code(planes):
-    """P of each bit, in 65536ths, as it is when the plane is coded."""
-    model = adaptive_model.AdaptiveModel()
-    result = np.zeros(planes.shape, np.int64)
-    for index, plane in enumerate(planes):
-        steps, coded = model.predict(list(planes[:index]), plane.shape), None
-        try:
-            while True:
-                where, probabilities = steps.send(coded)
-                result[index][where] = probabilities
-                coded = plane[where]
-        except StopIteration:
-            pass
-    return result
+    return testing.predict(adaptive_model.AdaptiveModel(), planes)
 
 
 def cost(planes):

@@ -23,26 +23,11 @@ def planes_of(rows, columns, count=ITERATIONS, seed=0):
     return np.random.default_rng(seed).integers(0, 2, (count, rows, columns, BITS), dtype=np.uint8)
 
 
-def probabilities(model, planes):
-    """P of each bit, as it is when the plane is coded: int array like `planes`."""
-    result = np.zeros(planes.shape, np.int64)
-    for index, plane in enumerate(planes):
-        steps, coded = model.predict(list(planes[:index]), plane.shape), None
-        try:
-            while True:
-                where, predicted = steps.send(coded)
-                result[index][where] = predicted
-                coded = plane[where]
-        except StopIteration:
-            pass
-    return result
-
-
 @functools.cache
 def digest_of_large_planes(arithmetic):
     arrays = testing.context_arrays(2, BITS, extreme=True)
     model = context_model.ContextModel(arrays, arithmetic)
-    return testing.digest(probabilities(model, planes_of(64, 64, count=2)))
+    return testing.digest(testing.predict(model, planes_of(64, 64, count=2)))
 
 
 class ArithmeticTest(parameterized.TestCase):
@@ -50,12 +35,12 @@ class ArithmeticTest(parameterized.TestCase):
     def test_all_give_the_integers_of_the_definition(self, shape, extreme):
         arrays = testing.context_arrays(ITERATIONS, BITS, features=24, extreme=extreme)
         planes = planes_of(*shape)
-        expected = probabilities(context_model.ContextModel(arrays, "definition"), planes)
+        expected = testing.predict(context_model.ContextModel(arrays, "definition"), planes)
         self.assertGreater(len(np.unique(expected)), 20)
         with mock.patch.object(context_model, "_BLOCK", 40):
             for arithmetic in ("definition", "numpy", "keras"):
                 model = context_model.ContextModel(arrays, arithmetic)
-                np.testing.assert_array_equal(probabilities(model, planes), expected)
+                np.testing.assert_array_equal(testing.predict(model, planes), expected)
 
     @parameterized.parameters("numpy", "keras")
     def test_the_largest_sums_are_exact(self, arithmetic):
@@ -110,14 +95,14 @@ class ArithmeticTest(parameterized.TestCase):
     def test_integers_are_frozen(self):
         # Every packed file depends on them.
         model = context_model.ContextModel(testing.context_arrays(ITERATIONS, BITS), "definition")
-        self.assertEqual(testing.digest(probabilities(model, planes_of(9, 5))), FROZEN)
+        self.assertEqual(testing.digest(testing.predict(model, planes_of(9, 5))), FROZEN)
 
 
 class CausalityTest(parameterized.TestCase):
     def test_a_prediction_depends_on_nothing_that_is_coded_later(self):
         model = context_model.ContextModel(testing.context_arrays(ITERATIONS, BITS))
         planes = planes_of(6, 6)
-        before = probabilities(model, planes)
+        before = testing.predict(model, planes)
         # Order of coding: the step of each bit of a plane.
         parity = np.add.outer(np.arange(6), np.arange(6)) % 2
         group = np.arange(BITS) // (BITS // context_model.GROUPS)
@@ -125,7 +110,7 @@ class CausalityTest(parameterized.TestCase):
         for changed in ((0, 2, 3, 0), (1, 3, 3, 7), (3, 0, 5, 15)):
             other = planes.copy()
             other[changed] ^= 1
-            differs = probabilities(model, other) != before
+            differs = testing.predict(model, other) != before
             index, *place = changed
             self.assertFalse(differs[:index].any())
             self.assertFalse(differs[index][step <= step[tuple(place)]].any())

@@ -59,6 +59,21 @@ def context_arrays(iterations, bits, features=16, extreme=False):
     return arrays
 
 
+def predict(model, planes):
+    """P of each bit of planes `[N, rows, columns, bits]`, in 65536ths, as each is coded."""
+    probabilities = np.zeros(planes.shape, np.int64)
+    for index, plane in enumerate(planes):
+        steps, coded = model.predict(list(planes[:index]), plane.shape), None
+        try:
+            while True:
+                where, predicted = steps.send(coded)
+                probabilities[index][where] = predicted
+                coded = plane[where]
+        except StopIteration:
+            pass
+    return probabilities
+
+
 def digest(array):
     """A short hash of an array of integers."""
     return hashlib.sha256(np.ascontiguousarray(array, "<i8").tobytes()).hexdigest()[:16]
