@@ -290,21 +290,22 @@ def train(preset, photos, options, workdir, resume=False):
         for callback in (progress, *logs):
             callback.close()
     if options.quantised:
-        _log_cost_of_integers(model, signs(held), options.batch_size)
+        _log_cost_of_integers(workdir, model, signs(held), options.batch_size)
     return keeper.figures
 
 
-def _log_cost_of_integers(model, planes, batch_size):
-    """Says what the same weights would reach if nothing were rounded."""
-    exact = ContextNetwork(model.iterations, model.features, model.bits, quantised=False)
-    exact.build(planes.shape)
-    for ours, theirs in zip(exact.trainable_variables, model.trainable_variables):
-        ours.assign(theirs)
-    exact.compile(jit_compile=training.jit_compile())
-    losses = [
-        network.evaluate(planes, batch_size=batch_size, verbose=0, return_dict=True)["loss"]
-        for network in (model, exact)
-    ]
+def _log_cost_of_integers(workdir, model, planes, batch_size):
+    """Says what the weights of the checkpoint would reach if nothing were rounded."""
+    losses = []
+    for quantised in (True, False):
+        # Not `model` itself: on JAX its arrays are gone after `fit`.
+        network = ContextNetwork(model.iterations, model.features, model.bits, quantised)
+        network.build(planes.shape)
+        path = os.path.join(workdir, checkpoints.FILE_NAME)
+        checkpoints.restore(path, {"model": network.variables})
+        network.compile(jit_compile=training.jit_compile())
+        figures = network.evaluate(planes, batch_size=batch_size, verbose=0, return_dict=True)
+        losses.append(figures["loss"])
     excess = 100.0 * (losses[0] / losses[1] - 1.0)
     logging.info(
         "last weights: %.5f bits per bit in integers, %.5f without rounding (%+.2f %%)",
