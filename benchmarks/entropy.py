@@ -17,6 +17,8 @@ from absl import app, flags
 import numpy as np
 from tqdm import tqdm
 
+from rnn_codec.planes import run
+
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
 _TIMED = flags.DEFINE_bool("timed", True, "Whether to time coder and transform, too.")
@@ -98,24 +100,21 @@ def _zero_order(coded):
 
 def _cross_entropy_bytes(codec, planes):
     """Bytes that the context model's probabilities make of each plane."""
-    result = []
+    costs = np.zeros(len(planes))
+
+    def code(where, probabilities):
+        p = probabilities / 65536
+        costs[index] -= np.log2(np.where(plane[where], p, 1 - p)).sum() / 8
+        return plane[where]
+
     for index, plane in enumerate(planes):
-        cost, coded = 0.0, None
-        steps = codec.context_model.predict(planes[:index], plane.shape)
-        try:
-            while True:
-                where, probabilities = steps.send(coded)
-                coded = plane[where]
-                p = probabilities / 65536
-                cost -= np.log2(np.where(coded, p, 1 - p)).sum()
-        except StopIteration:
-            result.append(cost / 8)
-    return result
+        run(codec.context_model, planes[:index], plane.shape, code)
+    return costs
 
 
 def _print_times(codec, image, planes):
     shape = planes[0].shape
-    packed = [codec.plane_coder(shape).pack(planes[0], "neural")]
+    packed = []  # by the last call of the first function
 
     def pack():
         coder = codec.plane_coder(shape)

@@ -85,7 +85,7 @@ class PlaneCoder:
             coder.encode(bits[where], probabilities)
             return bits[where]
 
-        self._predict(model, code)
+        run(model, self.planes, self.shape, code)
         return coder.finish()
 
     def _decode(self, payload, model):
@@ -96,19 +96,27 @@ class PlaneCoder:
             bits[where] = coder.decode(probabilities)
             return bits[where]
 
-        self._predict(model, code)
+        run(model, self.planes, self.shape, code)
         return bits
 
-    def _predict(self, model, code):
-        """Runs a model over the next plane; `code` gets its predictions and returns the bits."""
-        steps = model.predict(self.planes, self.shape)
-        coded = None
-        while True:
-            try:
-                where, probabilities = steps.send(coded)
-            except StopIteration:
-                return
-            coded = code(where, probabilities)
+
+def run(model, earlier, shape, code):
+    """Runs a model over one plane, step by step.
+
+    Args:
+        model: has `predict`, as `context_model.ContextModel` has it.
+        earlier: list of the planes before.
+        shape: of each plane.
+        code: function of an index into the plane and the probabilities there, in 65536ths; returns
+            the bits there.
+    """
+    steps, coded = model.predict(earlier, shape), None
+    while True:
+        try:
+            where, probabilities = steps.send(coded)
+        except StopIteration:
+            return
+        coded = code(where, probabilities)
 
 
 def _length(packed):

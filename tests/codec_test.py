@@ -339,6 +339,31 @@ class DecodeTest(parameterized.TestCase):
             self.codec.decode(data)
         np.testing.assert_array_equal(self.codec.decode(data, 1), self.prefixes[1])
 
+    @parameterized.parameters(bitstream.RAW, bitstream.NEURAL, bitstream.ADAPTIVE)
+    def test_more_iterations_than_the_preset_has_are_refused(self, coder):
+        codec = testing.make_codec(testing.WIDE)
+        contents = bitstream.read(codec.encode(self.array[..., :3], entropy="raw"))
+        planes = [*contents.planes, bitstream.Plane(coder, bytes(4))]
+        header = dataclasses.replace(contents.header, iterations=len(planes))
+        data = bitstream.write(header, planes)
+        for read in (codec.decode, codec.read_planes):
+            with self.assertRaisesRegex(BitstreamError, "^the header declares 4 iterations, where"):
+                read(data)
+
+    def test_few_pixels_in_many_blocks_are_refused(self):
+        contents = bitstream.read(self.data)
+        header = dataclasses.replace(contents.header, width=1, height=60_000_000, has_alpha=False)
+        planes = [bitstream.Plane(bitstream.ADAPTIVE, b"")] * header.iterations
+        data = bitstream.write(header, planes)
+        for read in (self.codec.decode, self.codec.read_planes):
+            with self.assertRaisesRegex(BitstreamError, "^the header .* takes 3750000 blocks"):
+                read(data)
+
+    @parameterized.parameters(0, -1, 4)
+    def test_planes_of_iterations_that_are_not_there_are_refused(self, iterations):
+        with self.assertRaisesRegex(BitstreamError, "^expected 1 to 3 iterations"):
+            self.codec.read_planes(self.data, iterations)
+
     def test_alpha_of_another_size_is_refused(self):
         contents = bitstream.read(self.data)
         alpha = image_io.encode_alpha(np.zeros((15, 18), np.uint8))

@@ -15,6 +15,7 @@ import numpy as np
 from rnn_codec import context_model
 from rnn_codec.codec import Codec
 from rnn_codec.commands import files
+from rnn_codec.planes import run
 
 ROOT = str(pathlib.Path(__file__).parent.parent)
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -62,15 +63,13 @@ def context_arrays(iterations, bits, features=16, extreme=False):
 def predict(model, planes):
     """P of each bit of planes `[N, rows, columns, bits]`, in 65536ths, as each is coded."""
     probabilities = np.zeros(planes.shape, np.int64)
+
+    def code(where, predicted):
+        probabilities[index][where] = predicted
+        return plane[where]
+
     for index, plane in enumerate(planes):
-        steps, coded = model.predict(list(planes[:index]), plane.shape), None
-        try:
-            while True:
-                where, predicted = steps.send(coded)
-                probabilities[index][where] = predicted
-                coded = plane[where]
-        except StopIteration:
-            pass
+        run(model, list(planes[:index]), plane.shape, code)
     return probabilities
 
 
