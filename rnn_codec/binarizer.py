@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from rnn_codec.block_transform import DensePerIteration
 from rnn_codec.initializers import GlorotUniform
 
 
@@ -21,6 +22,12 @@ class Binarizer(keras.layers.Layer):
         filters: int. Bits per position. Defaults to 32.
         stochastic: bool. Whether training draws the bits. Defaults to False.
         seed: int. Of the draws.
+        iterations: int. With a 1x1 convolution of its own for each; None: one for all.
+
+    Call arguments:
+        inputs: features.
+        index: int or scalar tensor. The iteration, from 0; not used where there is one for all.
+        training: bool.
 
     Input shape:
         `[batch, height/16, width/16, channels]`.
@@ -32,26 +39,33 @@ class Binarizer(keras.layers.Layer):
         Toderici et al., 2015, https://arxiv.org/abs/1511.06085, section 3.2.
     """
 
-    def __init__(self, filters=32, stochastic=False, seed=0, **kwargs):
+    def __init__(self, filters=32, stochastic=False, seed=0, iterations=None, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
         self.stochastic = stochastic
         self.seed = seed
-        self.conv = keras.layers.Conv2D(
-            filters,
-            1,
-            kernel_initializer=GlorotUniform(),
-            dtype=self.dtype_policy,
-            name="conv",
-        )
+        self.iterations = iterations
+        if iterations is None:
+            self.conv = keras.layers.Conv2D(
+                filters,
+                1,
+                kernel_initializer=GlorotUniform(),
+                dtype=self.dtype_policy,
+                name="conv",
+            )
+        else:
+            self.conv = DensePerIteration(
+                iterations, filters, bias=0.0, dtype=self.dtype_policy, name="conv"
+            )
         if stochastic:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
 
-    def call(self, inputs, training=False):
-        mean = ops.tanh(self.conv(inputs))
+    def call(self, inputs, *, index=None, training=False):
+        options = {} if self.iterations is None else {"index": index}
+        mean = ops.tanh(self.conv(inputs, **options))
         threshold = 0.0
         if training and self.stochastic:
             threshold = keras.random.uniform(
@@ -70,4 +84,5 @@ class Binarizer(keras.layers.Layer):
             "filters": self.filters,
             "stochastic": self.stochastic,
             "seed": self.seed,
+            "iterations": self.iterations,
         }

@@ -6,6 +6,7 @@ import math
 import keras
 
 from rnn_codec import cells, networks, progressive
+from rnn_codec.block_transform import DensePerIteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,14 @@ def measure(config):
     network = progressive.ProgressiveNetwork.create(config)
     encoder, scale = _stack_macs(network.encoder.stack, 1.0)
     binarizer = _kernel_macs(network.binarizer.conv) / scale**2
-    decoder, scale = _stack_macs(network.decoder.stack, scale)
+    if config.atoms:
+        encoder += _layer_macs(network.block_analysis) / scale**2
+    decoder = 0.0
+    if config.atoms:
+        embedding = _kernel_macs(network.embedding)
+        decoder = (embedding + _layer_macs(network.block_synthesis)) / scale**2
+    stack, scale = _stack_macs(network.decoder.stack, scale)
+    decoder += stack
     synthesis = _synthesis_macs(network.synthesis, scale)
     if network.gain is not None:
         synthesis += _stack_macs(network.gain.layers, 1.0)[0]
@@ -66,16 +74,17 @@ def _stack_macs(layers, scale):
         elif isinstance(layer, (cells.ConvRNNCell, networks.ResidualBlock)):
             # All their convolutions give outputs of the layer's own size.
             scale *= getattr(layer, "strides", 1)
-            total += (
-                sum(
-                    _kernel_macs(conv)
-                    for conv in layer._flatten_layers()
-                    if isinstance(conv, keras.layers.Conv2D)
-                )
-                / scale**2
-            )
+            total += _layer_macs(layer) / scale**2
     return total, scale
 
 
-def _kernel_macs(conv):
-    return math.prod(conv.kernel.shape)
+def _layer_macs(layer):
+    """MACs of all kernels inside a layer, for one position of its output."""
+    kinds = (keras.layers.Conv2D, DensePerIteration)
+    return sum(_kernel_macs(part) for part in layer._flatten_layers() if isinstance(part, kinds))
+
+
+def _kernel_macs(layer):
+    shape = layer.kernel.shape
+    # Of the kernels of all iterations, one is used.
+    return math.prod(shape[1:] if isinstance(layer, DensePerIteration) else shape)

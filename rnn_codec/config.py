@@ -31,6 +31,10 @@ class CodecConfig:
     stochastic_bits: bool = True  # while training; False: the sign, with a gradient
     encoder_sees_image: bool = False  # beside the residual
     residual_scale: float = 1.0  # of the residual beside the image, as residuals are small
+    # A block transform of its own for each iteration, with so many directions; 0: none.
+    atoms: int = 0
+    # Blocks whose visible error is below get no bits. See `block_transform`.
+    good_enough: float = 0.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -40,6 +44,7 @@ class CodecConfig:
         # 2 and 2.0 are one network, so they must be one identity.
         object.__setattr__(self, "width", float(self.width))
         object.__setattr__(self, "residual_scale", float(self.residual_scale))
+        object.__setattr__(self, "good_enough", float(self.good_enough))
         _expect("architecture", self.architecture, ARCHITECTURES)
         _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
         _expect("decoder_cell", self.decoder_cell, CELL_NAMES)
@@ -52,6 +57,10 @@ class CodecConfig:
             raise ValueError(
                 f"residual_scale must be above 0 and at most 100. Received: {self.residual_scale}"
             )
+        if not 0 <= self.atoms <= 1024:
+            raise ValueError(f"atoms must be 0 to 1024. Received: {self.atoms}")
+        if not 0 <= self.good_enough <= 100:
+            raise ValueError(f"good_enough must be 0 to 100. Received: {self.good_enough}")
         if not 0 < self.width <= 100:
             raise ValueError(f"width must be above 0 and at most 100. Received: {self.width}")
 

@@ -33,6 +33,11 @@ class RecurrentStack(keras.layers.Layer):
     def cells(self):
         return [layer for layer in self.stack if isinstance(layer, cells.ConvRNNCell)]
 
+    @property
+    def scale(self):
+        """How many times larger than the input the output of the depth-to-space layers is."""
+        return 2 ** sum(isinstance(layer, DepthToSpace) for layer in self.stack)
+
     def call(self, inputs, states):
         features, new_states, states = inputs, [], list(states)
         for layer in self.stack:

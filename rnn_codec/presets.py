@@ -33,6 +33,8 @@ CONFIGS = {
             stochastic_bits=False,
             encoder_sees_image=True,
             residual_scale=4.0,
+            atoms=64,
+            good_enough=0.1,
         ),
         # Toderici et al., 2017, as published.
         CodecConfig("residual_gru"),

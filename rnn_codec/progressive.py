@@ -6,6 +6,11 @@
         P[i] = decode(B[i])                  uses what earlier iterations left in the state
         R[i] = I - P[i]
 
+Where the configuration has a block transform (`block_transform`), the encoder also knows the
+decoder's state, and both know which iteration it is. Where it says when a block is good enough,
+such a block's bits are all +1, and these change nothing in it: an entropy coder learns that at
+once, so that smooth parts of a picture cost next to no bits.
+
 `iterate` serves training (inside the traced graph), encoding (a picture, bits wanted), decoding
 (bits, pictures wanted) and evaluation. Pictures here are float32 in [-1, 1].
 """
@@ -19,6 +24,13 @@ from keras import ops
 
 from rnn_codec import networks
 from rnn_codec.binarizer import Binarizer
+from rnn_codec.block_transform import (
+    SAMPLES,
+    BlockAnalysis,
+    BlockSynthesis,
+    DensePerIteration,
+    visible_error,
+)
 from rnn_codec.config import STRIDE, CodecConfig
 
 
@@ -56,11 +68,11 @@ def iterate(steps, image=None, planes=None, wanted=None, **kwargs):
     while encoding or index < len(planes):
         if encoding:
             bits, encoder_states = steps.analyse(
-                image, reconstruction, gain, encoder_states, **kwargs
+                image, reconstruction, gain, encoder_states, decoder_states, index, **kwargs
             )
         else:
             bits = planes[index]
-        features, decoder_states = steps.decode_bits(bits, decoder_states)
+        features, decoder_states = steps.decode_bits(bits, decoder_states, index)
         index += 1
         if skips and index not in wanted:
             yield Iteration(bits, None)
@@ -96,9 +108,24 @@ class ProgressiveNetwork(keras.Model):
         self.config = config
         make_encoder, make_decoder, make_synthesis = networks.ARCHITECTURES[config.architecture]
         self.encoder = make_encoder(config)
-        self.binarizer = Binarizer(config.bits, stochastic=config.stochastic_bits, name="binarizer")
+        self.binarizer = Binarizer(
+            config.bits,
+            stochastic=config.stochastic_bits,
+            iterations=config.iterations if config.atoms else None,
+            name="binarizer",
+        )
         self.decoder = make_decoder(config)
         self.synthesis = make_synthesis(config)
+        if config.atoms:
+            self.block_analysis = BlockAnalysis(
+                config.iterations, config.atoms, name="block_analysis"
+            )
+            self.embedding = DensePerIteration(
+                config.iterations, config.bits, 0.0, name="embedding"
+            )
+            self.block_synthesis = BlockSynthesis(
+                config.iterations, config.atoms, name="block_synthesis"
+            )
         self.gain = None
         if config.reconstruction == "residual_scaling":
             self.gain = networks.gain_estimator()
@@ -126,25 +153,51 @@ class ProgressiveNetwork(keras.Model):
             encoder_states = _initial_states(self.encoder, batch, height, width)
         # A decoder starts at 1/16; its cells do not stride, each depth-to-space doubles the size.
         decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
+        if self.config.atoms:
+            memory = ops.zeros((batch, height // STRIDE, width // STRIDE, SAMPLES), dtype="float32")
+            decoder_states.append([memory])
         reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
         gain = ops.ones((batch, 1, 1, 1), dtype="float32")
         if self.gain is not None:
             gain = ops.ones((batch, height, width, 1), dtype="float32")
         return encoder_states, decoder_states, reconstruction, gain
 
-    def analyse(self, image, reconstruction, gain, encoder_states, training=False):
+    def analyse(
+        self, image, reconstruction, gain, encoder_states, decoder_states, index, training=False
+    ):
         """Bits of the residual `image - reconstruction`, and the encoder's new states."""
-        seen = (image - reconstruction) * gain  # [B, H, W, 3]
+        residual = (image - reconstruction) * gain  # [B, H, W, 3]
+        seen = residual
         if self.config.encoder_sees_image:
-            seen = ops.concatenate([self.config.residual_scale * seen, image], axis=-1)
+            residual = self.config.residual_scale * residual
+            seen = ops.concatenate([residual, image], axis=-1)
         features, encoder_states = self.encoder(seen, encoder_states)
+        if self.config.atoms:
+            coefficients = self.block_analysis(residual, decoder_states[0][0], index=index)
+            features = ops.concatenate([features, coefficients], axis=-1)
         # In float32, as a decoder reads them from a file: both run the same compiled functions.
-        bits = ops.cast(self.binarizer(features, training=training), "float32")
+        bits = self.binarizer(features, index=index, training=training)
+        bits = ops.cast(bits, "float32")
+        if self.config.good_enough:
+            error = visible_error(image, reconstruction)
+            bits = ops.where(error < self.config.good_enough, 1.0, bits)
         return bits, encoder_states
 
-    def decode_bits(self, bits, decoder_states):
+    def decode_bits(self, bits, decoder_states, index):
         """Features of the picture so far, and the decoder's new states."""
-        return self.decoder(bits, decoder_states)
+        if self.config.good_enough:
+            bits = bits * ops.cast(ops.any(bits < 0, axis=-1, keepdims=True), bits.dtype)
+        if not self.config.atoms:
+            return self.decoder(bits, decoder_states)
+        *decoder_states, (memory,) = decoder_states
+        embedded = self.embedding(bits, index=index)
+        features, decoder_states = self.decoder(embedded, decoder_states)
+        step = self.block_synthesis(bits, decoder_states[0][0], index=index)
+        memory = memory + ops.cast(step, "float32")
+        # The network may go over the blocks again, to hide their borders.
+        blocks = ops.depth_to_space(memory, self.decoder.scale, data_format="channels_last")
+        features = ops.concatenate([features, ops.cast(blocks, features.dtype)], axis=-1)
+        return features, [*decoder_states, [memory]]
 
     def synthesise(self, features, reconstruction, gain):
         """P[i] and the gain of the next residual, from decoded data only."""

@@ -109,6 +109,15 @@ class BinarizerTest(parameterized.TestCase):
             atol=1e-6,
         )
 
+    def test_iterations_may_have_weights_of_their_own(self):
+        binarizer = Binarizer(1, iterations=2)
+        features = np.array([-1.0, 2.0], np.float32).reshape(1, 2, 1, 1)
+        binarizer(features, index=0)
+        binarizer.conv.kernel.assign([[[1.0]], [[-1.0]]])
+        for index, expected in ((0, [-1, 1]), (np.int32(1), [1, -1])):
+            bits = to_numpy(binarizer(features, index=index))
+            np.testing.assert_array_equal(bits.ravel(), expected)
+
     @parameterized.parameters(False, True)
     def test_is_kept(self, stochastic):
         binarizer = Binarizer(4, stochastic=stochastic, seed=5)

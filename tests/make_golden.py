@@ -6,6 +6,7 @@ is here to tell what they are.
 
     python tests/make_golden.py format_1_raw two_scale,stacked raw
     python tests/make_golden.py format_1_coded wide neural,adaptive
+    python tests/make_golden.py format_1_blocks blocks neural,adaptive
 """
 
 import dataclasses
@@ -56,6 +57,12 @@ CONFIGS[testing.WIDE] = dataclasses.replace(
     name="tiny_wide",
     architecture="wide_two_scale",
     residual_scale=4.0,
+)
+CONFIGS[testing.BLOCKS] = dataclasses.replace(
+    CONFIGS[testing.WIDE],
+    name="tiny_blocks",
+    atoms=8,
+    good_enough=0.5,
 )
 _EPOCHS = 6
 
@@ -162,7 +169,8 @@ def main(name, preset_names, entropy_coders):
     for preset in preset_names.split(","):
         if not (testing.GOLDEN / preset).exists():
             trained = train(CONFIGS[preset])
-            trained = add_context(trained) if preset == testing.WIDE else trained
+            if preset in (testing.WIDE, testing.BLOCKS):
+                trained = add_context(trained)
             presets.save(trained, testing.preset_folder(preset))
         codec = testing.make_codec(preset)
         (folder / preset).mkdir(parents=True)

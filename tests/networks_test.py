@@ -33,10 +33,16 @@ VARIABLES = {
     "encoder/conv": CONV,
     "encoder/rnn_1": CELL,
     "encoder/rnn_2": CELL,
+    "block_analysis/project": ("kernel",),
+    "block_analysis/gate": CONV,
     "binarizer/conv": CONV,
+    "embedding": CONV,
     "decoder/rnn_1": CELL,
     "decoder/expand": CONV,
     "decoder/rnn_2": CELL,
+    "block_synthesis/spread": ("kernel",),
+    "block_synthesis/step": CONV,
+    "block_synthesis/restore": ("kernel",),
     "synthesis/layers/expand_1": CONV,
     "synthesis/layers/residual_1": BLOCK,
     "synthesis/layers/residual_2": BLOCK,
@@ -84,7 +90,7 @@ class SizeTest(parameterized.TestCase):
         network = ProgressiveNetwork.create(presets.CONFIGS[presets.DEFAULT])
         expected = {f"codec/{layer}/{name}" for layer, names in VARIABLES.items() for name in names}
         self.assertEqual({variable.path for variable in network.variables}, expected)
-        self.assertEqual(network.count_params(), 5_720_524)
+        self.assertEqual(network.count_params(), 7_245_740)
 
 
 class ShapeTest(parameterized.TestCase):

@@ -136,6 +136,8 @@ class IdentityTest(parameterized.TestCase):
             stochastic_bits=False,
             encoder_sees_image=True,
             residual_scale=2.0,
+            atoms=6,
+            good_enough=0.5,
         )
         self.assertEqual({"name", *others}, set(CONFIG.to_dict()))
         identities = {HAND_MADE.identity}

@@ -13,6 +13,7 @@ from keras import ops
 import numpy as np
 
 from rnn_codec import compilation, progressive
+from rnn_codec.block_transform import visible_error
 from rnn_codec.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
 
 ITERATIONS = 3
@@ -34,6 +35,16 @@ def tiny_config(name, architecture="two_scale", cell="gru", reconstruction="one_
 
 PRODUCT = tiny_config("product", stochastic_bits=False, encoder_sees_image=True)
 SCALED = dataclasses.replace(PRODUCT, name="scaled", reconstruction="residual_scaling")
+# With what the default preset has beside: a block transform for each iteration, and blocks that are
+# good enough; of these random weights' pictures some are.
+BLOCKS = dataclasses.replace(
+    PRODUCT,
+    name="blocks",
+    architecture="wide_two_scale",
+    residual_scale=4.0,
+    atoms=6,
+    good_enough=0.9,
+)
 FAMILY = [
     tiny_config("_".join(choices), *choices)
     for choices in itertools.product(ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS)
@@ -85,13 +96,23 @@ def written_out(network, image):
     batch, height, width, _ = image.shape
     encoder_states, decoder_states, *_ = network.initial_states(batch, height, width)
     picture, gain = np.zeros_like(image), np.float32(1.0)
-    for _ in range(ITERATIONS):
-        seen = (image - picture) * gain
+    for index in range(ITERATIONS):
+        seen = residual = config.residual_scale * (image - picture) * gain
         if config.encoder_sees_image:
-            seen = np.concatenate([seen, image], axis=-1)
+            seen = np.concatenate([residual, image], axis=-1)
         features, encoder_states = network.encoder(seen, encoder_states)
-        bits = to_numpy(network.binarizer(features))
-        features, decoder_states = network.decoder(bits, decoder_states)
+        if config.atoms:
+            coefficients = network.block_analysis(residual, decoder_states[0][0], index=index)
+            features = np.concatenate([features, coefficients], axis=-1)
+        bits = to_numpy(network.binarizer(features, index=index))
+        received = bits
+        if config.good_enough:
+            bits[to_numpy(visible_error(image, picture))[..., 0] < config.good_enough] = 1.0
+            received = np.where(bits.min(axis=-1, keepdims=True) > 0, 0.0, bits)
+        if config.atoms:
+            features, decoder_states = decode_blocks(network, received, decoder_states, index)
+        else:
+            features, decoder_states = network.decoder(received, decoder_states)
         output = to_numpy(network.synthesis(features))
         if config.reconstruction == "one_shot":
             picture = output
@@ -104,8 +125,17 @@ def written_out(network, image):
         yield bits, picture
 
 
+def decode_blocks(network, received, states, index):
+    *cell_states, (memory,) = states
+    embedded = network.embedding(received, index=index)
+    features, cell_states = network.decoder(embedded, cell_states)
+    memory = memory + network.block_synthesis(received, cell_states[0][0], index=index)
+    parts = ops.depth_to_space(memory, 2, "channels_last")
+    return np.concatenate([features, parts], axis=-1), [*cell_states, [memory]]
+
+
 class LoopTest(parameterized.TestCase):
-    @each([*FAMILY, PRODUCT])
+    @each([*FAMILY, PRODUCT, BLOCKS])
     def test_is_the_papers_and_needs_only_planes_to_decode(self, config):
         network, image = shared_network(config), make_picture()
         planes, pictures = encode(network, image)
@@ -117,7 +147,7 @@ class LoopTest(parameterized.TestCase):
             np.testing.assert_allclose(picture, expected_picture, atol=1e-5, rtol=1e-5)
         np.testing.assert_array_equal(decode(network, planes), pictures)
 
-    @each([PRODUCT, *PAPER])
+    @each([PRODUCT, BLOCKS, *PAPER])
     def test_stopping_early_changes_nothing_before(self, config):
         network, image = shared_network(config), make_picture()
         planes, pictures = encode(network, image)
@@ -126,7 +156,7 @@ class LoopTest(parameterized.TestCase):
         np.testing.assert_array_equal(first_pictures, pictures[:2])
         np.testing.assert_array_equal(decode(network, planes[:2]), pictures[:2])
 
-    @each([PRODUCT, *PAPER])
+    @each([PRODUCT, BLOCKS, *PAPER])
     def test_unwanted_iterations_are_skipped_where_that_is_possible(self, config):
         network = shared_network(config)
         planes, pictures = encode(network, make_picture())
@@ -137,6 +167,16 @@ class LoopTest(parameterized.TestCase):
             self.assertIsNone(third)
         else:
             np.testing.assert_array_equal([first, third], [pictures[0], pictures[2]])
+
+    def test_blocks_that_are_good_enough_get_no_bits_and_stay(self):
+        config = dataclasses.replace(BLOCKS, good_enough=100.0)
+        network, image = shared_network(config), make_picture()
+        planes, pictures = encode(network, image)
+        np.testing.assert_array_equal(planes, 1.0)
+        # An empty plane moves no memory: only the cells' own weights change the picture.
+        *_, states = network.decode_bits(planes[0], network.initial_states(2, 16, 32)[1], 0)
+        np.testing.assert_array_equal(to_numpy(states[-1][0]), 0.0)
+        np.testing.assert_array_equal(decode(network, planes), pictures)
 
     def test_pictures_of_a_batch_do_not_mix(self):
         network, batch = shared_network(PRODUCT), make_picture()
@@ -150,6 +190,7 @@ class LoopTest(parameterized.TestCase):
 class CompiledTest(parameterized.TestCase):
     @parameterized.named_parameters(
         ("product", PRODUCT, [(48, 32), (80, 16)]),
+        ("blocks", BLOCKS, [(48, 32), (80, 16)]),
         ("paper", PAPER[-1], [(16, 32)]),
     )
     def test_equals_the_eager_loop_at_any_size(self, config, sizes):
@@ -189,7 +230,7 @@ class NetworkTest(parameterized.TestCase):
             to_numpy(outputs["reconstructions"]), np.stack(pictures, axis=1)
         )
 
-    @each([PRODUCT, SCALED])
+    @each([PRODUCT, SCALED, BLOCKS])
     def test_training_reaches_every_weight_through_the_bits(self, config):
         network = make_network(dataclasses.replace(config, iterations=2))
         pixels = np.random.default_rng(3).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
@@ -200,8 +241,9 @@ class NetworkTest(parameterized.TestCase):
             self.assertTrue(np.all(np.isfinite(to_numpy(weight))), weight.path)
             self.assertFalse(np.array_equal(to_numpy(weight), values), weight.path)
 
-    def test_is_kept(self):
-        network = shared_network(PRODUCT)
+    @each([PRODUCT, BLOCKS])
+    def test_is_kept(self, config):
+        network = shared_network(config)
         path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "network.keras")
         network.save(path)
         loaded = keras.saving.load_model(path)

@@ -23,8 +23,10 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Presets whose every layer is as narrow as they get, trained for a minute by tests/make_golden.py.
 # The second has what the first does not: the paper's cell, states at every resolution, a P[i] that
 # needs P[i-1], and a gain.
-# The third has the default's network, and a context model.
-TWO_SCALE, STACKED, WIDE = "two_scale", "stacked", "wide"
+# The third has a network that was the default's once, and a context model.
+# The fourth has the default's, which transforms blocks too and gives no bits to good ones, and a
+# context model.
+TWO_SCALE, STACKED, WIDE, BLOCKS = "two_scale", "stacked", "wide", "blocks"
 ITERATIONS = 3
 BLOCK_BYTES = 1  # raw, of one iteration and 16x16 pixels
 
