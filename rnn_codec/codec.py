@@ -12,12 +12,15 @@ import os
 from keras import ops
 import numpy as np
 
-from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive
+from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive, tiling
 from rnn_codec.config import STRIDE
 from rnn_codec.context_model import ContextModel
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
 from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.targets import Target
+
+# Pictures of more are computed by tiles: at 300 bytes per pixel, this one takes about 1.3 GB.
+_WHOLE_PIXELS = 2**22
 
 # So many in blocks are no danger, however few pixels were allowed.
 _ANY_PIXELS = 2**20
@@ -72,6 +75,7 @@ class Codec:
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._steps = compilation.CompiledSteps(self.network)
+        self._tiled_steps = tiling.TiledSteps(self.network, self._steps)
         self.context_model = None
         if preset.context is not None:
             self.context_model = ContextModel(preset.context, arithmetic)
@@ -200,7 +204,11 @@ class Codec:
         entropy = self._entropy(entropy)
         coder = self.plane_coder(self._plane_shape(picture))
         packed, data, shown = [], None, None
-        for iteration in progressive.iterate(self._steps, image=_to_network(picture)):
+        if _is_large(picture):
+            steps, image = self._tiled_steps, _padded(picture)[None]
+        else:
+            steps, image = self._steps, progressive.normalise(_padded(picture)[None])
+        for iteration in progressive.iterate(steps, image=image):
             candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
             candidate_data = bitstream.write(
                 self._header(picture, len(candidate)), candidate, metadata, alpha
@@ -221,7 +229,12 @@ class Codec:
                 f"{8 * len(candidate_data) / pixels:.3g} bits per pixel; raise the target, or drop "
                 "metadata and alpha"
             )
-        return self._encoded(data, len(packed), picture, _restore(shown, picture), target)
+        if steps is self._tiled_steps and len(coder.planes) > len(packed):
+            # The iteration that was too many left nothing of the one before.
+            ((_, restored),) = self._pictures(coder.planes[: len(packed)], [len(packed)], picture)
+        else:
+            restored = _restore(shown, picture)
+        return self._encoded(data, len(packed), picture, restored, target)
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         """Restores a picture with its metadata, at one or more iteration counts.
@@ -248,9 +261,17 @@ class Codec:
         frame = _frame(contents)
         coder = self.plane_coder(self._plane_shape(frame))
         unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
-        # As the binarizer gives them to the encoder's own decoder, in type too.
-        signs = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
-        loop = progressive.iterate(self._steps, planes=signs, wanted=wanted)
+        yield from self._pictures(unpacked, wanted, frame)
+
+    def _pictures(self, unpacked, wanted, frame):
+        """Pairs of iteration count and picture, of planes of zeros and ones."""
+        if _is_large(frame):
+            steps, planes = self._tiled_steps, [bits[None] for bits in unpacked]
+        else:
+            # As the binarizer gives them to the encoder's own decoder, in type too.
+            planes = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
+            steps = self._steps
+        loop = progressive.iterate(steps, planes=planes, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
             if count in wanted:
                 yield count, _restore(iteration.reconstruction, frame)
@@ -390,22 +411,35 @@ def _check_similarity_target(target, picture):
         )
 
 
-def _to_network(picture):
-    """Pixels as the network sees them: float32 `[1, H, W, 3]` in [-1, 1], sides multiples of 16."""
+def _is_large(picture):
+    return picture.width * picture.height > _WHOLE_PIXELS
+
+
+def _padded(picture):
+    """8-bit RGB `[H, W, 3]` whose sides are multiples of 16."""
     pixels = picture.pixels
     if not picture.is_rgb:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    return progressive.normalise(image_io.pad_to_multiple(pixels, STRIDE)[None])
+    return image_io.pad_to_multiple(pixels, STRIDE)
 
 
 def _restore(reconstruction, frame):
     """The 8-bit picture of a reconstruction, with the size, colour and extras of `frame`."""
-    values = _to_numpy(reconstruction)[0, : frame.height, : frame.width]
+    if not isinstance(reconstruction, tiling.TiledPicture):
+        pixels = _to_8_bits(_to_numpy(reconstruction)[0, : frame.height, : frame.width], frame)
+        return dataclasses.replace(frame, pixels=pixels)
+    pixels = np.empty(frame.pixels.shape, np.uint8)
+    for (rows, columns), tile in reconstruction.tiles():
+        place = pixels[rows, columns]
+        place[:] = _to_8_bits(tile[0, : place.shape[0], : place.shape[1]], frame)
+    return dataclasses.replace(frame, pixels=pixels)
+
+
+def _to_8_bits(values, frame):
     values = (values + 1.0) * 127.5
     if not frame.is_rgb:
         values = values.mean(axis=-1)
-    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return dataclasses.replace(frame, pixels=pixels)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _frame(contents):

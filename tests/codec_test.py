@@ -16,7 +16,7 @@ import numpy as np
 import testing
 
 import rnn_codec
-from rnn_codec import bitstream, image_io, metrics, presets
+from rnn_codec import bitstream, image_io, metrics, presets, tiling
 from rnn_codec.codec import Codec
 from rnn_codec.errors import (
     BitstreamError,
@@ -41,7 +41,7 @@ def encode_each(codec, picture):
 
 
 class RoundTripTest(parameterized.TestCase):
-    @parameterized.product(preset=(testing.TWO_SCALE, testing.STACKED), size=list(SIZES))
+    @parameterized.product(preset=(testing.STACKED, testing.BLOCKS), size=list(SIZES))
     def test_decoder_shows_what_the_encoder_saw(self, preset, size):
         codec = testing.make_codec(preset)
         picture = image_io.picture_from_array(testing.make_array(*SIZES[size]))
@@ -80,7 +80,7 @@ class RoundTripTest(parameterized.TestCase):
         height=st.integers(1, 16),
         width=st.integers(1, 32),
         mode=st.sampled_from(("L", "LA", "RGB", "RGBA")),
-        preset=st.sampled_from((testing.TWO_SCALE, testing.STACKED, testing.WIDE)),
+        preset=st.sampled_from((testing.TWO_SCALE, testing.STACKED, testing.BLOCKS)),
     )
     def test_any_size_and_mode(self, height, width, mode, preset):
         codec, array = testing.make_codec(preset), testing.make_array(height, width, mode)
@@ -108,7 +108,7 @@ class RoundTripTest(parameterized.TestCase):
             np.testing.assert_array_equal(restored, encoded.picture.pixels)
 
     def test_entropy_coders_hold_the_same_bits(self):
-        codec, image = testing.make_codec(testing.WIDE), testing.make_array(140, 90)
+        codec, image = testing.make_codec(testing.BLOCKS), testing.make_array(140, 90)
         raw = codec.encode(image, entropy="raw")
         sizes = {"raw": len(raw)}
         for entropy in ("adaptive", "neural"):
@@ -139,6 +139,60 @@ class RoundTripTest(parameterized.TestCase):
         figures = [metrics.psnr_db(array, codec.decode(data, count)) for count in COUNTS]
         self.assertEqual(figures, sorted(set(figures)))
         self.assertGreater(figures[0], 15)
+
+
+class LargePictureTest(parameterized.TestCase):
+    """Pictures above the limit are computed by tiles."""
+
+    SIZE = 2048, 1536
+
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec(testing.BLOCKS)
+        self.picture = image_io.picture_from_array(testing.make_array(300, 230))
+
+    def by_tiles(self, limit=0, tile=6):
+        steps = tiling.TiledSteps(self.codec.network, self.codec._steps, tile)
+        self.enterContext(mock.patch.object(self.codec, "_tiled_steps", steps))
+        self.enterContext(mock.patch("rnn_codec.codec._WHOLE_PIXELS", limit))
+
+    def test_equals_the_whole_picture(self):
+        picture = image_io.picture_from_array(testing.make_array(*self.SIZE))
+        whole = self.codec.encode_picture(picture)
+        decoded = self.codec.decode(whole.data).astype(int)
+        self.by_tiles(tile=64)
+        np.testing.assert_allclose(self.codec.decode(whole.data), decoded, atol=1)
+        by_tiles = self.codec.encode_picture(picture)
+        self.assertAlmostEqual(by_tiles.psnr_db, whole.psnr_db, delta=0.01)
+        self.assertAlmostEqual(len(by_tiles.data) / len(whole.data), 1.0, delta=0.001)
+
+    @parameterized.parameters("L", "LA", "RGB", "RGBA")
+    def test_modes(self, mode):
+        array = testing.make_array(131, 117, mode)
+        expected = self.codec.decode(self.codec.encode(array))
+        self.by_tiles()
+        restored = self.codec.decode(self.codec.encode(array))
+        self.assertEqual(restored.shape, expected.shape)
+        # A bit may differ, and then a block.
+        self.assertLess(np.mean(restored != expected), 0.1)
+
+    @parameterized.parameters(
+        dict(iterations=2), dict(target_bytes=900), dict(target_psnr=23.0), dict(target_msssim=0.8)
+    )
+    def test_targets(self, **target):
+        expected = self.codec.encode_picture(self.picture, Target(**target))
+        self.assertLess(expected.iterations, testing.ITERATIONS)  # or the target means nothing
+        self.by_tiles()
+        encoded = self.codec.encode_picture(self.picture, Target(**target))
+        self.assertEqual(encoded.iterations, expected.iterations)
+        self.assertAlmostEqual(encoded.psnr_db, expected.psnr_db, delta=0.05)
+        np.testing.assert_array_equal(self.codec.decode(encoded.data), encoded.picture.pixels)
+
+    def test_all_iterations_in_one_go(self):
+        self.by_tiles()
+        data = self.codec.encode(self.picture.pixels)
+        for count, picture in self.codec.decode_picture(data, "all"):
+            np.testing.assert_array_equal(picture.pixels, self.codec.decode(data, count))
 
 
 class EncodeTest(parameterized.TestCase):
