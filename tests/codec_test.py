@@ -177,7 +177,7 @@ class LargePictureTest(parameterized.TestCase):
         self.assertLess(np.mean(restored != expected), 0.1)
 
     @parameterized.parameters(
-        dict(iterations=2), dict(target_bytes=900), dict(target_psnr=23.0), dict(target_msssim=0.8)
+        dict(iterations=2), dict(target_bytes=300), dict(target_psnr=23.0), dict(target_msssim=0.8)
     )
     def test_targets(self, **target):
         expected = self.codec.encode_picture(self.picture, Target(**target))
