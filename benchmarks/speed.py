@@ -1,18 +1,29 @@
-"""Seconds per iteration, peak memory and share of the machine's peak, encode and decode.
+"""Seconds, megapixels per second, peak memory and share of the machine's peak; where time goes.
 
-    python benchmarks/speed.py --presets=two_scale_gru,residual_gru --iterations=8
+    python benchmarks/speed.py --presets=two_scale_gru,residual_gru --iterations=1,4,8,16 \
+        --sizes=768x512,4000x3000 --precisions=float32,bfloat16 --photo=PHOTO
 
-Each preset runs in a process of its own, so that the peak memory is its own; a preset without
-shipped weights runs with random ones, which take as long. The peak is the rate of a float32 matrix
-product on the same backend, measured in the same process just before. Medians of --runs.
+Each preset, size and precision runs in a process of its own, so that the peak memory is its own; a
+preset without shipped weights runs with random ones, which take as long, and one that was trained
+for fewer iterations leaves out the others. The peak is the rate of a matrix product in the same
+precision on the same backend, measured in the same process just before. Medians of --runs.
+
+The columns of the split: analysis (encoder, binarizer), core (the decoder's recurrent part),
+synthesis (features to pixels), entropy coding, and the rest, which is the file, the conversion of
+pixels, and what waits for others..
 """
 
+import collections
+import contextlib
+import functools
+import itertools
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from unittest import mock
 
 from absl import app, flags
 import numpy as np
@@ -20,58 +31,87 @@ import numpy as np
 from rnn_codec.commands import files
 
 _PRESETS = flags.DEFINE_list("presets", ["two_scale_gru", "residual_gru"], "Names or folders.")
-_WIDTH = flags.DEFINE_integer("width", 768, "Of the picture.", 1)
-_HEIGHT = flags.DEFINE_integer("height", 512, "Of the picture.", 1)
-_ITERATIONS = flags.DEFINE_integer("iterations", 8, "Of the loop.", 1)
+_SIZES = flags.DEFINE_list("sizes", ["768x512"], "Of the picture, each WIDTHxHEIGHT.")
+_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "To compute in.")
+_ITERATIONS = flags.DEFINE_list("iterations", ["1", "4", "8"], "Of the loop.")
+_PHOTO = flags.DEFINE_string("photo", None, "Scaled to each size. Noise without.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Timed runs, after one that compiles.", 1)
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object per preset.")
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object per line of the table.")
+
+_PARTS = ("analysis", "core", "synthesis", "entropy")
+_HEADER = (
+    "| preset | precision | size | n | | s | MP/s | share of peak | analysis | core | synthesis | "
+    "entropy | rest | bytes |"
+)
 
 
 def main(argv):
     del argv
-    if len(_PRESETS.value) == 1:
-        record = _measure(_PRESETS.value[0])
-        print(json.dumps(record) if _JSON.value else _line(record), flush=True)
+    cases = list(itertools.product(_PRESETS.value, _SIZES.value, _PRECISIONS.value))
+    if len(cases) == 1:
+        _measure(*cases[0])
         return
-    for preset in _PRESETS.value:
-        flags_of_child = [f"--presets={preset}", *(a for a in sys.argv[1:] if "presets" not in a)]
-        subprocess.run([sys.executable, __file__, *flags_of_child], check=True)
+    for preset, size, precision in cases:
+        chosen = {"presets": preset, "sizes": size, "precisions": precision}
+        arguments = [f"--{name}={value}" for name, value in chosen.items()]
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], *arguments], check=True)
 
 
-def _measure(name):
+def _measure(name, size, precision):
     files.load_keras()
-    import keras
+    from rnn_codec import codec, complexity, presets, targets
 
-    from rnn_codec import codec, complexity, image_io, presets, targets
-
-    peak = _matrix_product_rate()
+    peak = _matrix_product_rate(precision)
     preset = presets.load(name, load_weights=False)
     cost = complexity.measure(preset.config)
     preset = presets.load(name) if name in presets.shipped() else _random(preset.config)
-    coder = codec.Codec(preset)
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (_HEIGHT.value, _WIDTH.value, 3), np.uint8)
-    picture = image_io.picture_from_array(pixels)
-    target = targets.Target(iterations=_ITERATIONS.value)
-    data = coder.encode_picture(picture, target).data
-    coder.decode(data)
-    encode = _median_seconds(lambda: coder.encode_picture(picture, target))
-    decode = _median_seconds(lambda: coder.decode(data))
-    pixels = -(-_WIDTH.value // 16) * 16 * -(-_HEIGHT.value // 16) * 16
-    count = _ITERATIONS.value
-    return {
-        "preset": name,
-        "backend": keras.backend.backend(),
-        "width": _WIDTH.value,
-        "height": _HEIGHT.value,
-        "iterations": count,
-        "encode_seconds_per_iteration": encode / count,
-        "decode_seconds_per_iteration": decode / count,
-        "encode_share_of_peak": 2 * pixels * cost.encode_macs(count) / encode / peak,
-        "decode_share_of_peak": 2 * pixels * cost.decode_macs(count) / decode / peak,
-        "matrix_product_gflops": peak / 1e9,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    coder = codec.Codec(preset, precision)
+    picture = _picture(*map(int, size.split("x")))
+    megapixels = picture.width * picture.height / 1e6
+    operations = 2 * (-(-picture.width // 16) * 16) * (-(-picture.height // 16) * 16)
+    if not _JSON.value:
+        print(f"\npeak of {precision} products: {peak / 1e9:.0f} GFLOP/s\n\n{_HEADER}")
+        print("|" + "---|" * (_HEADER.count("|") - 1))
+    for count in map(int, _ITERATIONS.value):
+        if count > preset.config.iterations:
+            continue
+        encode = functools.partial(coder.encode_picture, picture, targets.Target(iterations=count))
+        data = encode().data
+        decode = functools.partial(coder.decode, data)
+        for action, function, macs in (
+            ("encode", encode, cost.encode_macs(count)),
+            ("decode", decode, cost.decode_macs(count)),
+        ):
+            seconds, parts = _time(function, coder)
+            record = {
+                "preset": name,
+                "precision": precision,
+                "size": size,
+                "iterations": count,
+                "action": action,
+                "seconds": seconds,
+                "megapixels_per_second": megapixels / seconds,
+                "share_of_peak": operations * macs / seconds / peak,
+                **parts,
+                "rest": seconds - sum(parts.values()),
+                "bytes": len(data),
+            }
+            print(json.dumps(record) if _JSON.value else _row(record), flush=True)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"peak_memory_mib": memory}) if _JSON.value else f"\n{memory:.0f} MiB at most")
+
+
+def _picture(width, height):
+    from PIL import Image
+
+    from rnn_codec import image_io
+
+    if _PHOTO.value is None:
+        rng = np.random.default_rng(0)
+        return image_io.picture_from_array(rng.integers(0, 256, (height, width, 3), np.uint8))
+    with Image.open(_PHOTO.value) as photo:
+        photo = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    return image_io.picture_from_array(np.asarray(photo))
 
 
 def _random(config):
@@ -80,27 +120,67 @@ def _random(config):
     return presets.from_network(progressive.ProgressiveNetwork.create(config))
 
 
-def _matrix_product_rate(size=2048):
-    """Floating-point operations per second of a square float32 product on the backend."""
-    from keras import ops
-
-    a = ops.convert_to_tensor(np.random.default_rng(0).random((size, size), np.float32))
-    multiply = _compiled_product()
-    seconds = [_seconds(lambda: ops.convert_to_numpy(multiply(a, a)[0, 0])) for _ in range(8)]
-    return 2 * size**3 / min(seconds)
-
-
-def _compiled_product():
+def _matrix_product_rate(precision, size=2048):
+    """Floating-point operations per second of a square product on the backend."""
     import keras
     from keras import ops
 
     from rnn_codec import compilation
 
-    return compilation.compile_for_inference(ops.matmul, keras.Sequential())
+    values = np.random.default_rng(0).random((size, size), np.float32)
+    a = ops.cast(ops.convert_to_tensor(values), precision)
+    # The sum is there so that the result is one number, which has to be waited for.
+    multiply = compilation.compile_for_inference(
+        lambda a: ops.sum(ops.matmul(a, a)), keras.Sequential()
+    )
+    seconds = [_seconds(lambda: float(multiply(a))) for _ in range(8)]
+    return 2 * size**3 / min(seconds)
 
 
-def _median_seconds(function):
-    return statistics.median(_seconds(function) for _ in range(_RUNS.value))
+def _time(function, coder):
+    """Median of seconds, and the parts of the median run's."""
+    function()
+    runs = []
+    for _ in range(_RUNS.value):
+        with _clocks(coder) as parts:
+            seconds = _seconds(function)
+        runs.append((seconds, dict(parts)))
+    median = statistics.median_low(seconds for seconds, _ in runs)
+    return next(run for run in runs if run[0] == median)
+
+
+@contextlib.contextmanager
+def _clocks(coder):
+    """Adds up the seconds of the codec's parts; each is waited for."""
+    import keras
+
+    from rnn_codec import planes
+
+    parts = collections.Counter(dict.fromkeys(_PARTS, 0.0))
+
+    def timed(part, function):
+        def call(*arguments, **options):
+            start = time.perf_counter()
+            result = function(*arguments, **options)
+            for leaf in keras.tree.flatten(result):
+                getattr(leaf, "block_until_ready", lambda: None)()
+            parts[part] += time.perf_counter() - start
+            return result
+
+        return call
+
+    steps, coding = coder._steps, planes.PlaneCoder
+    with contextlib.ExitStack() as stack:
+        for owner, name, part in (
+            (steps, "analyse", "analysis"),
+            (steps, "decode_bits", "core"),
+            (steps, "synthesise", "synthesis"),
+            (coding, "pack", "entropy"),
+            (coding, "unpack", "entropy"),
+        ):
+            patched = timed(part, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, patched))
+        yield parts
 
 
 def _seconds(function):
@@ -109,16 +189,12 @@ def _seconds(function):
     return time.perf_counter() - start
 
 
-def _line(record):
+def _row(record):
+    times = " | ".join(f"{record[part]:.3f}" for part in (*_PARTS, "rest"))
     return (
-        f"{record['preset']} ({record['backend']}), {record['width']}x{record['height']}, "
-        f"{record['iterations']} iterations: "
-        f"encode {record['encode_seconds_per_iteration']:.3f} s/iteration "
-        f"({record['encode_share_of_peak']:.0%} of peak), "
-        f"decode {record['decode_seconds_per_iteration']:.3f} s/iteration "
-        f"({record['decode_share_of_peak']:.0%} of peak); "
-        f"peak {record['matrix_product_gflops']:.0f} GFLOP/s float32; "
-        f"peak memory {record['peak_memory_mib']:.0f} MiB"
+        f"| {record['preset']} | {record['precision']} | {record['size']} | {record['iterations']} "
+        f"| {record['action']} | {record['seconds']:.3f} | {record['megapixels_per_second']:.3f} "
+        f"| {record['share_of_peak']:.0%} | {times} | {record['bytes']} |"
     )
 
 

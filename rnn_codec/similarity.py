@@ -36,8 +36,13 @@ def ms_ssim(original, reconstruction):
     Returns:
         `[...]`, the mean over channels. At most 1; negative terms count as 0.
     """
+    return combined(ops.mean(values, axis=(-2, -1)) for values in maps(original, reconstruction))
+
+
+def combined(terms):
+    """MS-SSIM from the means of each scale's map, `[..., C]`. Returns `[...]`."""
     product = 1.0
-    for weight, term in zip(SCALE_WEIGHTS, _terms(original, reconstruction)):
+    for weight, term in zip(SCALE_WEIGHTS, terms):
         product = product * ops.relu(term) ** weight
     return ops.mean(product, axis=-1)
 
@@ -52,22 +57,23 @@ def dissimilarity(original, reconstruction):
         `[...]`, about 0 to 2.
     """
     total = 0.0
-    for weight, term in zip(SCALE_WEIGHTS, _terms(original, reconstruction)):
-        total = total + weight * (1.0 - term)
+    for weight, values in zip(SCALE_WEIGHTS, maps(original, reconstruction)):
+        total = total + weight * (1.0 - ops.mean(values, axis=(-2, -1)))
     return ops.mean(total, axis=-1) / sum(SCALE_WEIGHTS)
 
 
-def _terms(original, reconstruction):
-    """Per scale: mean contrast-structure, and at the coarsest mean SSIM. Each `[..., C]`."""
+def maps(original, reconstruction):
+    """Yields contrast-structure for each scale, and for the coarsest SSIM.
+
+    Each is `[..., C, W - 10, H - 10]` of its scale: transposed, which no mean over it notices.
+    """
     original, reconstruction = _channels_first(original), _channels_first(reconstruction)
-    terms = []
     for scale in range(len(SCALE_WEIGHTS)):
         if scale:
             original, reconstruction = _halve(original), _halve(reconstruction)
         luminance, contrast = _ssim_maps(original, reconstruction)
         coarsest = scale == len(SCALE_WEIGHTS) - 1
-        terms.append(ops.mean(luminance * contrast if coarsest else contrast, axis=(-2, -1)))
-    return terms
+        yield luminance * contrast if coarsest else contrast
 
 
 def _ssim_maps(x, y):

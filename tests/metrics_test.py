@@ -3,11 +3,12 @@
 import math
 
 from absl.testing import absltest, parameterized
+from keras import ops
 import numpy as np
 import pytest
 import testing
 
-from rnn_codec import metrics
+from rnn_codec import metrics, similarity
 
 
 def add_noise(array, sigma, seed=0):
@@ -52,6 +53,15 @@ class MsSsimTest(parameterized.TestCase):
     def test_small_pictures_have_none(self, height, width):
         array = testing.make_array(height, width)
         self.assertIsNone(metrics.ms_ssim(array, array))
+
+    @parameterized.parameters((1024, 161), (1201, 200), (1800, 170))
+    def test_of_bands_is_of_the_whole(self, height, width):
+        original = testing.make_array(height, width)
+        restored = add_noise(original, 20)
+        restored[600:] = add_noise(restored[600:], 30)  # bands are not alike
+        pair = (pixels.astype(np.float32) / 255 for pixels in (original, restored))
+        expected = float(ops.convert_to_numpy(similarity.ms_ssim(*pair)))
+        self.assertAlmostEqual(metrics.ms_ssim(original, restored), expected, places=5)
 
     def test_falls_with_noise(self):
         array = testing.make_array(161, 161)
