@@ -33,7 +33,9 @@ setuptools.setup(
         "train": ["tensorboard>=2.21", "tensorflow-datasets"],
         "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
         "baselines-gpl": ["pillow-heif"],
+        "beam": ["apache-beam>=2.77"],
         "jax": ["jax"],
+        "fuzz": ["atheris>=3"],  # wheels for Linux only, for Python 3.11 to 3.14
         "dev": ["hypothesis", "pytest", "ruff"],
     },
     entry_points={
@@ -43,6 +45,7 @@ setuptools.setup(
             "rnn-codec-train = rnn_codec.commands.train:run",
             "rnn-codec-evaluate = rnn_codec.commands.evaluate:run",
             "rnn-codec-presets = rnn_codec.commands.presets:run",
+            "rnn-codec-beam = rnn_codec.commands.beam:run",
         ]
     },
 )

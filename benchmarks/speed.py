@@ -64,7 +64,8 @@ def _measure(name, size, precision):
     peak = _matrix_product_rate(precision)
     preset = presets.load(name, load_weights=False)
     cost = complexity.measure(preset.config)
-    preset = presets.load(name) if name in presets.shipped() else _random(preset.config)
+    trained = name in presets.shipped() or name not in presets.names()
+    preset = presets.load(name) if trained else _random(preset.config)
     coder = codec.Codec(preset, precision)
     picture = _picture(*map(int, size.split("x")))
     megapixels = picture.width * picture.height / 1e6

@@ -62,7 +62,8 @@ class Codec:
 
     Args:
         preset: `presets.Preset` with weights.
-        precision: str. Keras dtype policy to compute in.
+        precision: str. Keras dtype policy to compute in, "float32" or "bfloat16" say, or "auto":
+            what `compilation.fastest_precision` says.
         arithmetic: str. Of the context model, a name in `context_model.ARITHMETICS`; all give the
             same bits.
     """
@@ -71,6 +72,8 @@ class Codec:
         self.config = preset.config
         self.preset = preset
         self.identity = preset.identity
+        if precision == "auto":
+            precision = compilation.fastest_precision()
         with progressive.dtype_policy(precision):
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)

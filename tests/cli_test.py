@@ -490,6 +490,28 @@ class ManyFilesTest(CommandTest):
         self.assertTrue((self.folder / "photos/trip/day/c.png.png").exists())
         self.assertFalse((self.folder / "photos/bad.png.rnnc").exists())
 
+    def test_others_are_done_where_one_cannot_be_written(self):
+        os.makedirs("codes/b.bmp.rnnc")
+        result = run_command("encode", "photos", "--output=codes", "--overwrite", "--quiet")
+        self.assertEqual(result.exit_code, 1)
+        self.assertRegex(
+            result.stderr,
+            "^encode: photos/b.bmp: codes/b.bmp.rnnc: expected a file to write, found a folder.*\n"
+            "encode: 1 of 3 files failed: photos/b.bmp\n$",
+        )
+        for name in ("a.png", "trip/day/c.png"):
+            code = (self.folder / f"codes/{name}.rnnc").read_bytes()
+            self.assertEqual(code, self.codec.encode(self.arrays[name]))
+
+    def test_each_iteration_of_each_file(self):
+        self.succeed("encode", "photos")
+        self.succeed("decode", "photos", "--all_iterations", "--quiet")
+        for name, array in self.arrays.items():
+            code = self.codec.encode(array)
+            for count in (1, 2, 3):
+                restored = load(self.folder / f"photos/{name}_{count:02d}.png")
+                np.testing.assert_array_equal(restored, self.codec.decode(code, count))
+
     def test_shell_patterns_and_flags_in_any_order(self):
         os.mkdir("codes")
         self.succeed(

@@ -16,7 +16,7 @@ import numpy as np
 import testing
 
 import rnn_codec
-from rnn_codec import bitstream, image_io, metrics, presets, tiling
+from rnn_codec import bitstream, compilation, image_io, metrics, presets, tiling
 from rnn_codec.codec import Codec
 from rnn_codec.errors import (
     BitstreamError,
@@ -100,12 +100,29 @@ class RoundTripTest(parameterized.TestCase):
         self.assertEqual(data, codec.encode(testing.make_array(*SIZES["odd"])))
 
     def test_lower_precision_keeps_the_promise_too(self):
-        codec = Codec.from_preset(testing.preset_folder(), precision="mixed_bfloat16")
+        codec = Codec.from_preset(testing.preset_folder(), precision="bfloat16")
         picture = image_io.picture_from_array(testing.make_array(*SIZES["odd"]))
         whole = codec.encode_picture(picture)
         for count, encoded in encode_each(codec, picture).items():
             restored = codec.decode(whole.data, count)
             np.testing.assert_array_equal(restored, encoded.picture.pixels)
+
+    def test_precisions_read_each_others_files(self):
+        array = testing.make_array(161, 161)
+        codecs = [
+            testing.make_codec(testing.BLOCKS),
+            Codec.from_preset(testing.preset_folder(testing.BLOCKS), precision="bfloat16"),
+        ]
+        for writer in codecs:
+            data = writer.encode(array)
+            figures = [metrics.psnr_db(array, reader.decode(data)) for reader in codecs]
+            self.assertAlmostEqual(*figures, delta=0.05)
+
+    def test_precision_may_be_chosen_by_the_machine(self):
+        for flags, expected in ((set(), "float32"), ({"fma", "avx512_bf16"}, "bfloat16")):
+            with mock.patch.object(compilation, "_cpu_flags", return_value=flags):
+                codec = Codec.from_preset(testing.preset_folder(), precision="auto")
+            self.assertEqual(codec.network.compute_dtype, expected)
 
     def test_entropy_coders_hold_the_same_bits(self):
         codec, image = testing.make_codec(testing.BLOCKS), testing.make_array(140, 90)

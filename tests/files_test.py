@@ -7,7 +7,10 @@ import os
 import pathlib
 import sys
 import tempfile
+import threading
+import time
 from unittest import mock
+import weakref
 
 from absl.testing import absltest, parameterized
 
@@ -316,6 +319,179 @@ class RunAllTest(FilesTest):
             out.flush()
             lines = out.buffer.getvalue().decode(encoding).splitlines()
             self.assertEqual(lines, [f"{shown}: done", f"command: warning: {shown}: odd"])
+
+
+class StubTask(files.Task):
+    """Calls what `RunTasksTest` plugs in, and notes what is called in which order."""
+
+    def __init__(self, job, test):
+        super().__init__(job)
+        self._test = test
+        self.pixels = test.pixels
+
+    def read(self):
+        self._test.note("read", self.job)
+
+    def code(self):
+        self._test.note("code", self.job)
+        yield lambda: self._test.note("write", self.job)
+
+    def report(self, report, seconds):
+        self._test.seconds.append(seconds)
+        report.result(f"{self.job.name}: done", {"input": self.job.name})
+
+
+class RunTasksTest(FilesTest):
+    """Stages of files `a`, `b`, ... , whose hooks may wait for each other or fail."""
+
+    def setUp(self):
+        super().setUp()
+        self.pixels = 1
+        self.hooks = {}  # {(stage, source): function}
+        self.noted = []
+        self.threads = {}
+        self.seconds = []
+
+    def note(self, stage, job):
+        self.threads[stage, job.source] = threading.current_thread()
+        self.hooks.get((stage, job.source), lambda: None)()
+        self.noted.append((stage, job.source))
+
+    def run_tasks(self, names="abcd", as_json=False, make_task=None):
+        """Exit code and the lines on standard output and stderr."""
+        self.make(*names)
+        jobs = [Job(name, f"{name}.out") for name in names]
+        out, err = io.StringIO(), io.StringIO()
+        with mock.patch.object(sys, "stdout", out), mock.patch.object(sys, "stderr", err):
+            make_task = make_task or (lambda job: StubTask(job, self))
+            code = files.run_tasks("command", jobs, make_task, as_json, quiet=False)
+        return code, out.getvalue().splitlines(), err.getvalue().splitlines()
+
+    def fail_at(self, stage, source, error):
+        self.hooks[stage, source] = mock.Mock(side_effect=error)
+
+    def wait_at(self, stage, source, other_stage, other_source):
+        """Makes one stage last until another has begun."""
+        event = threading.Event()
+        self.hooks[stage, source] = lambda: self.assertTrue(event.wait(timeout=60))
+        self.hooks[other_stage, other_source] = event.set
+
+    def test_next_file_is_read_while_the_network_runs(self):
+        self.wait_at("code", "a", "read", "b")
+        self.assertEqual(self.run_tasks()[0], 0)
+
+    def test_files_are_written_while_the_network_runs(self):
+        self.wait_at("write", "a", "code", "c")
+        code, out, _ = self.run_tasks()
+        self.assertEqual((code, out), (0, [f"{name}: done" for name in "abcd"]))
+
+    def test_no_more_than_one_file_is_read_ahead(self):
+        for name in "abcd":
+            self.hooks["code", name] = lambda: time.sleep(0.05)  # time for a mistake
+        self.run_tasks("abcdef")
+        for index, name in enumerate("abcd"):
+            position = self.noted.index(("code", name))
+            self.assertNotIn(("read", "abcdef"[index + 2]), self.noted[:position])
+
+    def test_two_files_at_most_are_being_written(self):
+        both, checked, third = (
+            threading.Barrier(2, timeout=60),
+            threading.Event(),
+            threading.Event(),
+        )
+
+        def check():
+            both.wait()
+            self.assertFalse(third.wait(timeout=0.2))
+            checked.set()
+
+        self.hooks["write", "a"] = check
+        self.hooks["write", "b"] = lambda: (both.wait(), checked.wait(timeout=60))
+        self.hooks["write", "c"] = third.set
+        self.assertEqual(self.run_tasks()[0], 0)
+
+    def test_tasks_are_few_at_any_time(self):
+        names = [f"{number:02d}" for number in range(20)]
+        alive = weakref.WeakSet()
+
+        def make_task(job):
+            task = StubTask(job, self)
+            alive.add(task)
+            return task
+
+        counts = []
+        for name in names:
+            self.hooks["code", name] = lambda: counts.append(len(alive))
+        # The slowest to be written is the first; all others would be done long before.
+        done = threading.Event()
+        self.hooks["write", "00"] = lambda: done.wait(timeout=0.3)
+        self.hooks["write", "19"] = done.set
+        self.run_tasks(names, make_task=make_task)
+        self.assertLen(counts, 20)
+        self.assertLess(max(counts), 8)
+
+    def test_nothing_runs_beside_a_large_picture(self):
+        self.pixels = 10**9
+        self.run_tasks("abc")
+        stages = [(stage, name) for name in "abc" for stage in ("read", "code", "write")]
+        self.assertEqual(self.noted, stages)
+
+    def test_what_may_wait_for_ever_is_read_where_an_interrupt_arrives(self):
+        os.mkfifo("c")
+        jobs = [Job("a", "x"), Job("-", "y"), Job("c", "z")]
+        self.make("a")
+        with mock.patch.object(sys, "stdout", io.StringIO()):
+            files.run_tasks("command", jobs, lambda job: StubTask(job, self), False, quiet=True)
+        for source in ("a", "-", "c"):
+            self.assertIs(self.threads["read", source], threading.main_thread())
+
+    @parameterized.product(stage=("read", "code", "write"), as_json=(True, False))
+    def test_goes_on_after_a_fault_of_any_stage_and_keeps_the_order(self, stage, as_json):
+        self.fail_at(stage, "b", ImageError("b: damaged"))
+        self.fail_at(stage, "c", MemoryError)
+        self.wait_at("write", "a", "code", "d")
+        code, out, err = self.run_tasks("abcd", as_json)
+        self.assertEqual(code, 1)
+        if as_json:
+            self.assertEqual([json.loads(line)["input"] for line in out], list("abcd"))
+        else:
+            self.assertEqual(out, ["a: done", "d: done"])
+        self.assertEqual(err[0], "command: b: damaged")
+        self.assertStartsWith(err[1], "command: c: expected a picture that fits in memory")
+        self.assertEqual(err[2], "command: 2 of 4 files failed: b, c")
+
+    def test_fault_of_the_preset_ends_it_all(self):
+        self.fail_at("code", "a", PresetError("'absent': expected a preset"))
+        with self.assertRaises(PresetError):
+            self.run_tasks()
+        self.assertNotIn(("code", "b"), self.noted)
+
+    @parameterized.parameters("read", "code", "write")
+    def test_faults_of_our_own_are_not_hidden(self, stage):
+        self.fail_at(stage, "b", ZeroDivisionError)
+        with self.assertRaises(ZeroDivisionError):
+            self.run_tasks()
+
+    def test_interrupt_lets_begun_writing_end(self):
+        interrupted = threading.Event()
+
+        def interrupt():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+        self.hooks["write", "a"] = lambda: self.assertTrue(interrupted.wait(timeout=60))
+        self.hooks["code", "b"] = interrupt
+        with self.assertRaises(KeyboardInterrupt):
+            self.run_tasks()
+        self.assertIn(("write", "a"), self.noted)
+        self.assertNotIn(("code", "c"), self.noted)
+
+    def test_seconds_leave_out_the_waiting_for_others(self):
+        clock = iter(range(0, 1000, 10))
+        # Of one file: reading from 0 to 10, coding and writing from 20 to 30.
+        with mock.patch("time.monotonic", lambda: next(clock)):
+            self.run_tasks("a")
+        self.assertEqual(self.seconds, [20])
 
 
 class ReadTest(FilesTest):

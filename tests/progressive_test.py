@@ -1,16 +1,20 @@
 """Tests for rnn_codec/progressive.py and rnn_codec/compilation.py, on networks of 8 channels."""
 
+import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
 import math
 import os
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import keras
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec import compilation, progressive
 from rnn_codec.block_transform import visible_error
@@ -207,6 +211,29 @@ class CompiledTest(parameterized.TestCase):
                 np.testing.assert_allclose(picture, eager, atol=1e-4, rtol=1e-4)
             # Not nearly: it is the same machine and the same functions.
             np.testing.assert_array_equal(decode(compiled, planes), pictures)
+
+    @pytest.mark.tensorflow
+    def test_tensorflow_traces_once_for_all_sizes(self):
+        network, traces = make_network(BLOCKS), collections.Counter()
+
+        def counting(name):
+            method = getattr(network, name)
+
+            def call(*arguments):
+                traces[name] += 1
+                return method(*arguments)
+
+            return call
+
+        names = ("analyse", "decode_bits", "synthesise")
+        with contextlib.ExitStack() as stack:
+            for name in names:
+                stack.enter_context(mock.patch.object(network, name, counting(name)))
+            compiled = compilation.CompiledSteps(network)
+        for size in range(20):
+            planes, _ = encode(compiled, make_picture(16 + 16 * size, 336 - 16 * size))
+            decode(compiled, planes)
+        self.assertEqual(traces, dict.fromkeys(names, 1))
 
     def test_half_precision_decodes_what_it_encoded(self):
         self.addCleanup(keras.config.set_dtype_policy, keras.config.dtype_policy())

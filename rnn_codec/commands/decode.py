@@ -9,7 +9,6 @@ decode.py --info photo.rnnc                                 what is in it; loads
 import functools
 import hashlib
 import os
-import time
 
 from absl import app, flags
 
@@ -39,6 +38,12 @@ _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", 89_478_485, "Refuse files that declare more pixels than this.", 1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files whose names were not given.")
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "auto",
+    ["auto", "float32", "bfloat16"],
+    "To compute pixels in. Auto is bfloat16 where the processor multiplies in it.",
+)
 _ARITHMETIC = flags.DEFINE_enum(
     "arithmetic",
     "numpy",
@@ -66,8 +71,8 @@ def _run(argv):
     # The numbered names are checked once their number is known.
     overwrite = _OVERWRITE.value or _ALL.value
     jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
-    work = functools.partial(_decode, taken=files.real_sources(jobs))
-    return files.run_all("decode", jobs, work, _JSON.value, _QUIET.value)
+    make_task = functools.partial(_Decoding, taken=files.real_sources(jobs))
+    return files.run_tasks("decode", jobs, make_task, _JSON.value, _QUIET.value)
 
 
 def _rename(name):
@@ -96,48 +101,67 @@ def _print_info(job, report):
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
-def _decode(job, report, taken):
-    from rnn_codec import image_io
+class _Decoding(files.Task):
+    """A file on its way to one picture or several."""
 
-    start = time.monotonic()
-    image_format = _image_format(job)
-    data = files.read(job)
-    # The container first: a file that is none should not wait for Keras.
-    limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
-    contents = bitstream.read(data, _STRICT.value, limits)
-    _check_format(image_format, contents)
-    targets = _targets(job, len(contents.planes), taken)
-    outputs, picture = [], None
-    codec = files.load_codec(_PRESET.value, _ARITHMETIC.value)
-    for count, picture in codec.decode_picture(data, list(targets), _STRICT.value, limits):
-        picture_file = image_io.picture_bytes(picture, image_format)
-        files.write(targets[count], picture_file, job.folder)
-        outputs.append({"iterations": count, "output": targets[count]})
-    warnings = list(picture.warnings)
-    lost = image_io.unstored_metadata(picture, image_format)
-    if lost:
-        warnings.append(f"{image_format} cannot hold the {', '.join(lost)}; left out")
-    for warning in warnings:
-        report.warning(job, warning)
-    seconds = time.monotonic() - start
-    counts = [output["iterations"] for output in outputs]
-    span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    record = {
-        "input": job.name,
-        "outputs": outputs,
-        "width": picture.width,
-        "height": picture.height,
-        "mode": picture.mode,
-        "input_bytes": len(data),
-        "planes_sha256": _hash(codec, data, counts[-1], limits) if _JSON.value else None,
-        "seconds": seconds,
-        "warnings": warnings,
-    }
-    report.result(
-        f"{os.path.basename(job.name)}: {picture.width} x {picture.height} {picture.mode}, "
-        f"iterations {span}, {seconds:.1f} s",
-        record,
-    )
+    def __init__(self, job, taken):
+        super().__init__(job)
+        self._taken = taken
+        self._limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
+
+    def read(self):
+        self._format = _image_format(self.job)
+        self._data = files.read(self.job)
+        contents = bitstream.read(self._data, _STRICT.value, self._limits)
+        _check_format(self._format, contents)
+        self._targets = _targets(self.job, len(contents.planes), self._taken)
+        self.pixels = contents.header.width * contents.header.height
+
+    def code(self):
+        codec = files.load_codec(_PRESET.value, _ARITHMETIC.value, _PRECISION.value)
+        counts = list(self._targets)
+        for count, picture in codec.decode_picture(self._data, counts, _STRICT.value, self._limits):
+            yield functools.partial(self._write, picture, self._targets[count])
+        self._picture = picture
+        self._hash = None
+        if _JSON.value:
+            self._hash = _hash(codec, self._data, counts[-1], self._limits)
+
+    def _write(self, picture, target):
+        from rnn_codec import image_io
+
+        files.write(target, image_io.picture_bytes(picture, self._format), self.job.folder)
+
+    def report(self, report, seconds):
+        picture, counts = self._picture, list(self._targets)
+        warnings = [*picture.warnings, *self._losses()]
+        for warning in warnings:
+            report.warning(self.job, warning)
+        span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        record = {
+            "input": self.job.name,
+            "outputs": [
+                {"iterations": count, "output": target} for count, target in self._targets.items()
+            ],
+            "width": picture.width,
+            "height": picture.height,
+            "mode": picture.mode,
+            "input_bytes": len(self._data),
+            "planes_sha256": self._hash,
+            "seconds": seconds,
+            "warnings": warnings,
+        }
+        report.result(
+            f"{os.path.basename(self.job.name)}: {picture.width} x {picture.height} "
+            f"{picture.mode}, iterations {span}, {seconds:.1f} s",
+            record,
+        )
+
+    def _losses(self):
+        from rnn_codec import image_io
+
+        lost = image_io.unstored_metadata(self._picture, self._format)
+        return [f"{self._format} cannot hold the {', '.join(lost)}; left out"] if lost else []
 
 
 def _hash(codec, data, count, limits):

@@ -7,7 +7,6 @@ encode.py --output=compressed photos/*.jpg                  many files, or whole
 
 import functools
 import os
-import time
 
 from absl import app, flags
 
@@ -40,6 +39,12 @@ _ENTROPY = flags.DEFINE_enum(
     ["neural", "adaptive", "raw"],
     "What packs the bits. Defaults to neural if the preset has a context model, else to raw.",
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "auto",
+    ["auto", "float32", "bfloat16"],
+    "To compute pixels in. Auto is bfloat16 where the processor multiplies in it.",
+)
 _STRIP = flags.DEFINE_bool("strip", False, "Leave out ICC profile, EXIF and XMP.")
 _MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels", 89_478_485, "Refuse pictures with more pixels than this.", 1
@@ -62,8 +67,8 @@ def _run(argv):
         lambda name: name + ".rnnc",
         _OVERWRITE.value,
     )
-    work = functools.partial(_encode, target=target)
-    return files.run_all("encode", jobs, work, _JSON.value, _QUIET.value)
+    make_task = functools.partial(_Encoding, target=target)
+    return files.run_tasks("encode", jobs, make_task, _JSON.value, _QUIET.value)
 
 
 def _target():
@@ -82,43 +87,54 @@ def _extensions():
     return image_io.IMAGE_EXTENSIONS
 
 
-def _encode(job, report, target):
-    from rnn_codec import image_io
+class _Encoding(files.Task):
+    """A picture on its way into a file."""
 
-    start = time.monotonic()
-    # The picture first: a file that is none should not wait for Keras.
-    data = files.read(job)
-    picture = image_io.read_picture(data, _MAX_PIXELS.value, name=job.name)
-    if _STRIP.value:
-        picture = image_io.without_metadata(picture)
-    encoded = files.load_codec(_PRESET.value).encode_picture(picture, target, _ENTROPY.value)
-    files.write(job.target, encoded.data, job.folder)
-    for warning in encoded.warnings:
-        report.warning(job, warning)
-    seconds = time.monotonic() - start
-    record = {
-        "input": job.name,
-        "output": job.target,
-        "width": picture.width,
-        "height": picture.height,
-        "input_bytes": len(data),
-        "output_bytes": len(encoded.data),
-        "bits_per_pixel": encoded.bpp,
-        "iterations": encoded.iterations,
-        "psnr_db": None if encoded.psnr_db == float("inf") else encoded.psnr_db,
-        "ms_ssim": encoded.ms_ssim,
-        "seconds": seconds,
-        "warnings": list(encoded.warnings),
-    }
-    quality = f"PSNR {encoded.psnr_db:.2f} dB"
-    if encoded.ms_ssim is not None:
-        quality += f", MS-SSIM {encoded.ms_ssim:.4f}"
-    iterations = f"{encoded.iterations} iteration{'s' if encoded.iterations > 1 else ''}"
-    report.result(
-        f"{os.path.basename(job.name)}: {len(data)} -> {len(encoded.data)} bytes, "
-        f"{encoded.bpp:.3f} bpp, {iterations}, {quality}, {seconds:.1f} s",
-        record,
-    )
+    def __init__(self, job, target):
+        super().__init__(job)
+        self._target = target
+
+    def read(self):
+        from rnn_codec import image_io
+
+        data = files.read(self.job)
+        picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
+        self._picture = image_io.without_metadata(picture) if _STRIP.value else picture
+        self._input_bytes = len(data)
+        self.pixels = picture.width * picture.height
+
+    def code(self):
+        codec = files.load_codec(_PRESET.value, precision=_PRECISION.value)
+        self._encoded = codec.encode_picture(self._picture, self._target, _ENTROPY.value)
+        yield functools.partial(files.write, self.job.target, self._encoded.data, self.job.folder)
+
+    def report(self, report, seconds):
+        encoded = self._encoded
+        for warning in encoded.warnings:
+            report.warning(self.job, warning)
+        record = {
+            "input": self.job.name,
+            "output": self.job.target,
+            "width": self._picture.width,
+            "height": self._picture.height,
+            "input_bytes": self._input_bytes,
+            "output_bytes": len(encoded.data),
+            "bits_per_pixel": encoded.bpp,
+            "iterations": encoded.iterations,
+            "psnr_db": None if encoded.psnr_db == float("inf") else encoded.psnr_db,
+            "ms_ssim": encoded.ms_ssim,
+            "seconds": seconds,
+            "warnings": list(encoded.warnings),
+        }
+        quality = f"PSNR {encoded.psnr_db:.2f} dB"
+        if encoded.ms_ssim is not None:
+            quality += f", MS-SSIM {encoded.ms_ssim:.4f}"
+        iterations = f"{encoded.iterations} iteration{'s' if encoded.iterations > 1 else ''}"
+        report.result(
+            f"{os.path.basename(self.job.name)}: {self._input_bytes} -> {len(encoded.data)} bytes, "
+            f"{encoded.bpp:.3f} bpp, {iterations}, {quality}, {seconds:.1f} s",
+            record,
+        )
 
 
 def run():

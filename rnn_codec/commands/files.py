@@ -6,6 +6,8 @@ folder, under the path that the source has below the folder it was found in. Nam
 never replace an existing file unless the user says so; a name that the user gave does.
 """
 
+import collections
+from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import dataclasses
 import functools
@@ -13,6 +15,8 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 
 from absl import flags
 from tqdm import tqdm
@@ -251,6 +255,164 @@ def _print(text, stream):
     tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
+class Task:
+    """One file's way through `run_tasks`, in the order of the methods; commands fill them in.
+
+    `read` and the functions that `code` yields may run in other threads, `code` and `report` run in
+    the caller's. Reading ends before coding begins, and all writing before the report.
+    """
+
+    pixels = 0  # of the picture; set by `read`
+
+    def __init__(self, job):
+        self.job = job
+
+    def read(self):
+        """Reads the source, and refuses what the network need not see."""
+        raise NotImplementedError
+
+    def code(self):
+        """Runs the network; yields a function without arguments for each file to write."""
+        raise NotImplementedError
+
+    def report(self, report, seconds):
+        """Says to a `Report` what came of it; `seconds` of reading, coding and writing."""
+        raise NotImplementedError
+
+
+# Two: making a PNG file may take longer than the network took for the picture.
+_WRITERS = 2
+# Files done while an earlier one is still being written: their pictures are kept for the report.
+_UNREPORTED = 4
+# Above this, a picture has the memory to itself: the next is not read, and it is written, first.
+_LARGE_PIXELS = 2**25
+
+
+def run_tasks(command, jobs, make_task, as_json, quiet):
+    """Takes each job through its `Task`, goes on after a bad file, returns the exit code.
+
+    While the network is at one picture, the next is read and those before are written. Memory is
+    bounded by a few pictures of `_LARGE_PIXELS`, or by what one larger picture takes on its own.
+    Reports come in the order of the jobs.
+
+    Args:
+        command: str. Starts the lines on stderr.
+        jobs: list of `Job`.
+        make_task: function from a job to a `Task`.
+        as_json, quiet: as for `Report`.
+
+    Raises:
+        PresetError: from a task; no other file would fare better.
+    """
+    report = Report(command, jobs, as_json, quiet)
+    with _progress_bar(jobs) as bar, ThreadPoolExecutor(1) as reader, _Writers() as writers:
+        unreported = collections.deque()
+        ahead = None
+        for job, following in zip(jobs, [*jobs[1:], None]):
+            run = ahead or _Run(make_task(job))
+            run.finish_reading()
+            ahead = None
+            # Only files: a stream may wait for ever, and an interrupt does not reach threads.
+            if following and not run.is_large and os.path.isfile(following.source):
+                ahead = _Run(make_task(following))
+                ahead.start_reading(reader)
+            run.code(writers)
+            unreported.append(run)
+            while unreported and (unreported[0].is_done or len(unreported) > _UNREPORTED):
+                unreported.popleft().report(report)
+                bar.update()
+        for run in unreported:
+            run.report(report)
+            bar.update()
+    return report.exit_code(len(jobs))
+
+
+class _Writers:
+    """Threads that write. Nothing queues before them: `submit` waits until one is free."""
+
+    def __init__(self):
+        self._pool = ThreadPoolExecutor(_WRITERS)
+        self._free = threading.Semaphore(_WRITERS)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._pool.shutdown()  # once what was begun is whole, even after an interrupt
+
+    def submit(self, write):
+        self._free.acquire()
+        future = self._pool.submit(write)
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+
+class _Run:
+    """A task under way. What goes wrong is kept until its turn to be reported."""
+
+    def __init__(self, task):
+        self._task = task
+        self._parts = []  # futures
+        self._fault = None
+        self._read_seconds = 0.0
+        self._started = self._finished = 0.0
+
+    @property
+    def is_large(self):
+        return self._task.pixels > _LARGE_PIXELS
+
+    @property
+    def is_done(self):
+        return all(part.done() for part in self._parts)
+
+    def start_reading(self, pool):
+        self._parts.append(pool.submit(self._read))
+
+    def finish_reading(self):
+        with self._keep_fault():
+            if self._parts:
+                self._parts[0].result()
+            else:
+                self._read()
+
+    def _read(self):
+        start = time.monotonic()
+        self._task.read()
+        self._read_seconds = time.monotonic() - start
+
+    def code(self, writers):
+        if self._fault:
+            return
+        self._started = time.monotonic()
+        with self._keep_fault():
+            for write in self._task.code():
+                timed = functools.partial(self._write, write)
+                if self.is_large:
+                    timed()
+                else:
+                    self._parts.append(writers.submit(timed))
+
+    def _write(self, write):
+        write()
+        self._finished = time.monotonic()
+
+    def report(self, report):
+        with _reported(self._task.job, report):
+            if self._fault:
+                raise self._fault
+            for part in self._parts:
+                part.result()
+            seconds = self._read_seconds + self._finished - self._started
+            self._task.report(report, seconds)
+
+    @contextlib.contextmanager
+    def _keep_fault(self):
+        try:
+            yield
+        except (CodecError, MemoryError) as error:
+            self._fault = error
+
+
 def run_all(command, jobs, work, as_json, quiet):
     """Calls `work(job, report)` for each job, goes on after a bad file, returns the exit code.
 
@@ -258,18 +420,31 @@ def run_all(command, jobs, work, as_json, quiet):
         PresetError: from `work`; no other file would fare better.
     """
     report = Report(command, jobs, as_json, quiet)
-    # disable=None: a bar only where a person watches.
-    bar = tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True, dynamic_ncols=True)
-    for job in bar:
-        try:
-            work(job, report)
-        except PresetError:
-            raise
-        except CodecError as error:
-            report.failure(job, error)
-        except MemoryError:
-            report.failure(job, "expected a picture that fits in memory; this one does not")
+    with _progress_bar(jobs) as bar:
+        for job in jobs:
+            with _reported(job, report):
+                work(job, report)
+            bar.update()
     return report.exit_code(len(jobs))
+
+
+def _progress_bar(jobs):
+    # disable=None: a bar only where a person watches.
+    disable = None if len(jobs) > 1 else True
+    return tqdm(total=len(jobs), unit="file", disable=disable, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def _reported(job, report):
+    """Makes the faults of one file lines of the report."""
+    try:
+        yield
+    except PresetError:
+        raise
+    except CodecError as error:
+        report.failure(job, error)
+    except MemoryError:
+        report.failure(job, "expected a picture that fits in memory; this one does not")
 
 
 def run_guarded(command, function):
@@ -284,12 +459,12 @@ def run_guarded(command, function):
 
 
 @functools.cache
-def load_codec(preset, arithmetic="numpy"):
+def load_codec(preset, arithmetic="numpy", precision="float32"):
     """The codec of a preset's name or folder, loaded when the first picture needs it."""
     load_keras()
     from rnn_codec import codec
 
-    return codec.Codec.from_preset(preset, arithmetic=arithmetic)
+    return codec.Codec.from_preset(preset, precision=precision, arithmetic=arithmetic)
 
 
 def show_help_of(module):
