@@ -45,7 +45,7 @@ class ContextOptions:
     steps_per_epoch: int = 250
     batch_size: int = 8
     crop_size: int = 320  # pixels, of the one crop of each photograph
-    crops: int = 600
+    crops: int = 1_000  # at most one of each photograph
     features: int = 64
     quantised: bool = True  # without, a network in float that cannot be stored: for comparison
     learning_rate: float = 2e-3
@@ -273,7 +273,14 @@ def train(preset, photos, options, workdir, resume=False):
     progress = monitoring.Progress(step, options.steps)
     logs = monitoring.scalar_callbacks(os.path.join(workdir, training.LOG_FOLDER), step)
     keeper = training.RunKeeper(workdir, groups, step, options.steps, {"codec": codec})
-    export = ContextExport(workdir, preset)
+    callbacks = [progress, *logs]
+    if options.quantised:
+        folder = os.path.join(workdir, training.PRESET_FOLDER)
+        callbacks.append(
+            training.PresetExport(
+                folder, lambda: dataclasses.replace(preset, context=model.integers()), step > 0
+            )
+        )
     try:
         model.fit(
             PlaneBatches(planes, options.batch_size, options.seed, step),
@@ -282,7 +289,7 @@ def train(preset, photos, options, workdir, resume=False):
             validation_data=(signs(held), None),
             validation_batch_size=options.batch_size,
             # The order counts: those before AveragedWeights see the averages, those after do not.
-            callbacks=[progress, *logs, export, training.AveragedWeights(), keeper],
+            callbacks=[*callbacks, training.AveragedWeights(), keeper],
             shuffle=False,
             verbose=0,
         )
@@ -314,20 +321,6 @@ def _log_cost_of_integers(workdir, model, planes, batch_size):
     )
 
 
-class ContextExport(keras.callbacks.Callback):
-    """Writes the preset with the context model as it is after each epoch, averaged."""
-
-    def __init__(self, workdir, preset):
-        super().__init__()
-        self.folder = os.path.join(workdir, training.PRESET_FOLDER)
-        self.preset = preset
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.model.quantised:
-            preset = dataclasses.replace(self.preset, context=self.model.integers())
-            presets.save(preset, self.folder)
-
-
 def coded_crops(preset, photos, options, workdir):
     """Planes of one crop of each photograph, for training and for validation.
 
@@ -341,7 +334,8 @@ def coded_crops(preset, photos, options, workdir):
     coded = _read_crops(path, key, preset.config.bits)
     if coded is not None:
         return coded
-    network = progressive.ProgressiveNetwork.create(preset.config)
+    with progressive.dtype_policy(compilation.fastest_precision()):
+        network = progressive.ProgressiveNetwork.create(preset.config)
     presets.assign(preset, network)
     steps = compilation.CompiledSteps(network)
     coded = []

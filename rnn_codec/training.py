@@ -241,7 +241,11 @@ def _fit(model, groups, photos, options, workdir, step, num_devices, extra_callb
     # The order counts: validation, preset and logs see the averaged weights, the checkpoint not.
     callbacks = [
         progress,
-        PresetExport(os.path.join(workdir, PRESET_FOLDER), model.network, resumed=step > 0),
+        PresetExport(
+            os.path.join(workdir, PRESET_FOLDER),
+            lambda: presets.from_network(model.network),
+            resumed=step > 0,
+        ),
         *logs,
         AveragedWeights(),
         keeper,
@@ -348,16 +352,16 @@ class PresetExport(keras.callbacks.Callback):
 
     Args:
         folder: path.
-        network: `progressive.ProgressiveNetwork`.
+        make_preset: function without arguments that gives the `presets.Preset` as it is now.
         resumed: bool. Whether what lies in the folder is of this run.
     """
 
     RECORD = "validation.json"
 
-    def __init__(self, folder, network, resumed):
+    def __init__(self, folder, make_preset, resumed):
         super().__init__()
         self.folder = folder
-        self.network = network
+        self.make_preset = make_preset
         self.record = os.path.join(folder, self.RECORD)
         self.lowest = math.inf
         if resumed and os.path.exists(self.record):
@@ -367,7 +371,7 @@ class PresetExport(keras.callbacks.Callback):
         figures = monitoring.validation_figures(logs)
         if figures["loss"] < self.lowest:
             self.lowest = figures["loss"]
-            presets.save(presets.from_network(self.network), self.folder)
+            presets.save(self.make_preset(), self.folder)
             image_io.write_atomically(self.record, json.dumps(figures, indent=2).encode())
 
 

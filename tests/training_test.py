@@ -333,7 +333,9 @@ class PresetExportTest(WorkdirTest):
         record = os.path.join(self.workdir, training.PresetExport.RECORD)
 
         def export(resumed, losses):
-            exporter = training.PresetExport(self.workdir, network, resumed)
+            exporter = training.PresetExport(
+                self.workdir, lambda: presets.from_network(network), resumed
+            )
             for loss in losses:
                 variable.assign(np.full(variable.shape, loss))
                 exporter.on_epoch_end(0, {"val_loss": loss})
