@@ -3,6 +3,7 @@
 #   make demo    compress photographs with the shipped network, restore, print and draw
 #   make test    the tests, on TensorFlow, then on JAX where no TensorFlow is
 #   make lint    style
+#   make fuzz    hostile files, millions of them: PARSER_RUNS and DECODER_RUNS (fuzz/README.md)
 #
 # Stamps: an environment is made anew when what it installs changes.
 
@@ -12,7 +13,7 @@ VENV := .venv
 JAX_VENV := .venv-jax
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
@@ -25,9 +26,22 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# atheris has wheels for Linux only, for Python 3.11 to 3.14.
+PARSER_RUNS ?= 5000000
+DECODER_RUNS ?= 20000
+LIBFUZZER := -max_len=4096 -print_final_stats=1
+
+fuzz: $(VENV)/installed
+	$(BIN)/pip install --quiet -e ".[fuzz]"
+	$(BIN)/python -m fuzz.parser runs/fuzz/parser -runs=$(PARSER_RUNS) -timeout=5 \
+		-rss_limit_mb=256 -artifact_prefix=runs/fuzz/parser_ $(LIBFUZZER)
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m fuzz.decoder runs/fuzz/decoder \
+		-runs=$(DECODER_RUNS) -timeout=20 -rss_limit_mb=1536 \
+		-artifact_prefix=runs/fuzz/decoder_ $(LIBFUZZER)
+
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e ".[train,eval,dev]"
+	$(BIN)/pip install --quiet -e ".[train,eval,beam,dev]"
 	touch $@
 
 # Keras on JAX alone: that the codec runs without TensorFlow is tested where there is none.

@@ -25,7 +25,7 @@ setuptools.setup(
         "google-crc32c",
         "keras>=3.11",
         "numpy",
-        "pillow>=11.3",
+        "pillow>=13",  # older ones let a small TIFF file take gigabytes
         "tensorflow>=2.16",
         "tqdm",
     ],

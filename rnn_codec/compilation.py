@@ -22,7 +22,7 @@ class CompiledSteps:
 
 
 def fastest_precision():
-    """"bfloat16" where the device multiplies in it, else "float32".
+    """ "bfloat16" where the device multiplies in it, else "float32".
 
     Half the precision is then about twice as fast, and changes a decoded picture by less than 8-bit
     rounding does: docs/results/performance.md.

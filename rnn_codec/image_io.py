@@ -22,6 +22,7 @@ import errno
 import io
 import os
 import secrets
+import struct
 import threading
 import warnings
 
@@ -46,6 +47,12 @@ IMAGE_EXTENSIONS = frozenset((
 
 _EXIF_PREFIX = b"Exif\0\0"
 
+# Parsed, EXIF takes up to a hundred times its size. JPEG holds 64 KiB of it.
+_MAX_PARSED_EXIF = 2**20
+
+# What never ends, such as /dev/zero, must not fill the memory.
+_MAX_FILE_BYTES = 2**31
+
 # Pillow's modes and the one each is converted to; a transparent colour or palette entry adds "A".
 _STANDARD_MODES = {
     **dict.fromkeys(("1", "L"), "L"),
@@ -66,6 +73,14 @@ _DESCRIPTIVE_TAGS = (
     ExifTags.Base.Copyright,
 )
 _TIFF_XMP = 700
+_EXIF_GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)  # directories below the first one
+# Of one value, by its type.
+_TIFF_VALUE_BYTES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16), 8),
+}
 
 # How to turn stored pixels upright, by EXIF orientation; 1 is upright.
 _UPRIGHT = {
@@ -157,6 +172,8 @@ def _decode(data, name, max_pixels) -> Picture:
     image = _open(data, name, max_pixels)
     _check_size(image, name, max_pixels)
     _check_sample_bits(image, data, name)
+    if image.format == "TIFF":
+        _check_tiff_exif(data, name)
     notes = []
     if getattr(image, "is_animated", False):
         notes.append(f"{name}: has several pictures or frames; only the first is kept")
@@ -172,8 +189,21 @@ def _decode(data, name, max_pixels) -> Picture:
     )
 
 
-# Held while Pillow's limit, a global of its module, has our value.
-_PILLOW_LOCK = threading.Lock()
+# Held while globals have our values: Pillow's limit, and Python's filter of warnings.
+_PILLOW_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def _quiet_pillow():
+    """Drops Pillow's warnings in a `with` block.
+
+    They are about sizes, which our own messages tell, and about damage, which either matters, and
+    becomes an error, or not. The lock keeps our threads apart; it is held for headers, EXIF and
+    TIFF files only, so that threads decode side by side.
+    """
+    with _PILLOW_LOCK, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 @contextlib.contextmanager
@@ -182,13 +212,10 @@ def _pillow_limit(max_pixels):
 
     Pillow warns above `Image.MAX_IMAGE_PIXELS` and raises above twice that, in `Image.open` and
     for TIFF in `load` too. With our value there, `max_pixels` may exceed Pillow's, and formats
-    whose decoder allocates in `open` (WebP) are still stopped at twice the bound. The warning is
-    dropped, as the caller compares the exact size and says so in our words; so are those about
-    damage, which either matters, and becomes an error, or not. The lock keeps our threads apart; it
-    is held for headers and TIFF files only, so that threads decode side by side.
+    whose decoder allocates in `open` (WebP) are still stopped at twice the bound; the caller
+    compares the exact size.
     """
-    with _PILLOW_LOCK, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _quiet_pillow():
         saved = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
@@ -251,6 +278,41 @@ def _sample_bits(image, data) -> int:
     return 32 if image.mode in ("I", "F") else 8
 
 
+def _check_tiff_exif(data, name):
+    """Pillow parses the EXIF of a TIFF file when it loads the pixels."""
+    order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+    (start,) = struct.unpack_from(order + ("Q" if is_big else "L"), data, 8 if is_big else 4)
+    size = 0
+    for tag, value_bytes, value in _tiff_entries(data, start, order, is_big):
+        if tag in _EXIF_GROUPS:
+            size += value_bytes
+            size += sum(nested for _, nested, _ in _tiff_entries(data, value, order, is_big))
+        elif tag in _DESCRIPTIVE_TAGS:
+            size += value_bytes
+    if size > _MAX_PARSED_EXIF:
+        raise ImageError(
+            f"{name}: expected EXIF of at most {_MAX_PARSED_EXIF:,} bytes, received a TIFF file "
+            f"that declares {size:,}; remove it first"
+        )
+
+
+def _tiff_entries(data, start, order, is_big):
+    """Yields tag, bytes of the value, and the value or its offset, of a directory of a TIFF file.
+
+    A directory that the file's end cuts has the entries before it.
+    """
+    count_format, entry_format = ("Q", "HHQQ") if is_big else ("H", "HHLL")
+    count = struct.Struct(order + count_format)
+    entry = struct.Struct(order + entry_format)
+    first = start + count.size
+    if first > len(data):
+        return
+    (declared,) = count.unpack_from(data, start)
+    for index in range(min(declared, (len(data) - first) // entry.size)):
+        tag, kind, number, value = entry.unpack_from(data, first + index * entry.size)
+        yield tag, number * _TIFF_VALUE_BYTES.get(kind, 0), value
+
+
 def _load(image, data, max_pixels):
     """Decodes the pixels."""
     # Pillow applies its limit to TIFF once more here.
@@ -299,7 +361,7 @@ def _descriptive(directory) -> Image.Exif:
     """The part of a TIFF or EXIF directory that describes the picture, not its storage."""
     kept = Image.Exif()
     kept.update({tag: directory[tag] for tag in _DESCRIPTIVE_TAGS if tag in directory})
-    for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+    for group in _EXIF_GROUPS:
         # Interop is an offset into the old file.
         tags = {k: v for k, v in directory.get_ifd(group).items() if k != ExifTags.IFD.Interop}
         if tags:
@@ -382,6 +444,7 @@ class _Format:
 
 
 _EVERY_BLOCK = {"icc_profile": _ANY, "exif": _ANY, "xmp": _ANY}
+_EXIF_PARSERS = ("AVIF", "TIFF")  # Pillow parses EXIF to store it in these
 _FORMATS = (
     _Format("PNG", (".png",), metadata=_EVERY_BLOCK),
     _Format(
@@ -474,9 +537,11 @@ def _encode(picture, target, name) -> bytes:
     blocks = _storable(picture, target)
     if "exif" not in blocks:
         image = _turn_upright(image, picture.exif)
+    parses_exif = "exif" in blocks and target.name in _EXIF_PARSERS
     file = io.BytesIO()
     try:
-        image.save(file, target.name, **target.options, **_metadata_options(blocks, target))
+        with _quiet_pillow() if parses_exif else contextlib.nullcontext():
+            image.save(file, target.name, **target.options, **_metadata_options(blocks, target))
     except Exception as error:  # Pillow's writers raise as many types as its readers
         raise ImageError(
             f"{name}: expected a picture that {target.name} can hold, received {picture.width} x "
@@ -488,8 +553,8 @@ def _encode(picture, target, name) -> bytes:
 def _storable(picture, target) -> dict[str, bytes]:
     """The metadata blocks that a file of this format can hold, by their names in `Picture`."""
     blocks = {field: getattr(picture, field) for field in target.metadata}
-    if target.name in ("AVIF", "TIFF") and not _exif_directory(blocks["exif"]):
-        blocks["exif"] = None  # Pillow parses it to store it, which fails on a damaged one
+    if target.name in _EXIF_PARSERS and not _exif_directory(blocks["exif"]):
+        blocks["exif"] = None  # parsing a damaged one fails
     return {
         field: block
         for field, block in blocks.items()
@@ -522,9 +587,12 @@ def _turn_upright(image, exif) -> Image.Image:
 def _exif_directory(exif) -> Image.Exif:
     """Parses an EXIF block; empty where that fails, as damaged EXIF must not cost the picture."""
     directory = Image.Exif()
+    if len(exif or b"") > _MAX_PARSED_EXIF:
+        return directory
     try:
-        directory.load(exif or b"")
-        directory.tobytes()  # reads every tag, which `load` leaves for later
+        with _quiet_pillow():
+            directory.load(exif or b"")
+            directory.tobytes()  # reads every tag, which `load` leaves for later
     except Exception:  # noqa: BLE001 (Pillow's parser raises of any kind)
         return Image.Exif()
     return directory
@@ -537,7 +605,7 @@ def read_bytes(path) -> bytes:
     """The contents of a file; `CodecError` if it is missing, a folder, or not to be read."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return read_stream(file, path)
     except FileNotFoundError as error:
         raise CodecError(f"{path}: expected a file, found none; check the path") from error
     except IsADirectoryError as error:
@@ -547,6 +615,19 @@ def read_bytes(path) -> bytes:
             f"{path}: expected a readable file, received an error ({_reason(error)}); check its "
             "permissions and its disk"
         ) from error
+
+
+def read_stream(file, name) -> bytes:
+    """All that an open binary file holds; `CodecError` as soon as it is more than 2 GiB."""
+    data = io.BytesIO()
+    while block := file.read(2**20):
+        data.write(block)
+        if data.tell() > _MAX_FILE_BYTES:
+            raise CodecError(
+                f"{name}: expected at most {_MAX_FILE_BYTES:,} bytes, received more; name another "
+                "file"
+            )
+    return data.getvalue()
 
 
 def write_atomically(path, data: bytes):

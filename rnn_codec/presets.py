@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 
 import numpy as np
 
@@ -48,6 +49,7 @@ CONFIGS = {
 _CONFIG_FILE, _WEIGHTS_FILE, _CONTEXT_FILE = "config.json", "model.weights.npz", "context.npz"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
 _IDENTITY_BYTES = 8
+_MAX_UNPACKED_BYTES = 2**30  # of an archive of weights; the largest network here has 64 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +180,20 @@ def _read_config(path):
 
 def _read_arrays(path):
     try:
+        _check_unpacked_size(path)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # noqa: BLE001 (damaged archives raise of a dozen types)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PresetError(f"{path}: expected an archive of arrays; {reason}") from error
+
+
+def _check_unpacked_size(path):
+    """A small archive may unpack to more than there is memory; ValueError if it would."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _MAX_UNPACKED_BYTES:
+        raise ValueError(f"it declares {size:,} bytes, above {_MAX_UNPACKED_BYTES:,}")
 
 
 def _check_context(context, config, path):

@@ -6,7 +6,10 @@ import errno
 import io
 import os
 import pathlib
+import signal
 import struct
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 import warnings
@@ -21,6 +24,8 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from rnn_codec import image_io
 from rnn_codec.errors import BitstreamError, CodecError, ImageError
 from rnn_codec.image_io import Picture
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 SETTINGS = hypothesis.settings(max_examples=100, deadline=None, database=None)
 
@@ -37,7 +42,7 @@ ARRAYS = {
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/">é</x:xmpmeta>'.encode()
-_ORIENTATION, _MAKE, _EXIF_IFD, _DATE_TAKEN = 274, 271, 0x8769, 0x9003
+_ORIENTATION, _MAKE, _EXIF_IFD, _DATE_TAKEN, _USER_COMMENT = 274, 271, 0x8769, 0x9003, 0x9286
 
 LOSSLESS = ("png", "webp", "tiff", "bmp", "ppm", "jp2")
 HOLDS_ALPHA = ("png", "webp", "avif", "tiff", "jp2")
@@ -320,6 +325,14 @@ class RefusalTest(ImageIoTest):
             max_pixels=limit, name="a.png",
         )  # fmt: skip
 
+    def test_what_pillow_warns_of_is_refused_by_default(self):
+        limit = Image.MAX_IMAGE_PIXELS
+        self.assertEqual(image_io.DEFAULT_MAX_PIXELS, limit)
+        data = make_png(limit + 1, 1, 8, 0, b"")
+        with self.assertWarns(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(data))
+        self.assert_refused(data, "standard input: expected at most 89,478,485 pixels", "raise")
+
     @parameterized.parameters("PNG", "WEBP", "TIFF", "BMP")
     def test_limit_may_exceed_that_of_pillow(self, image_format):
         data = saved(Image.fromarray(RGB), image_format, lossless=True)
@@ -491,6 +504,42 @@ class MetadataTest(ImageIoTest):
         self.assertEqual(read.icc_profile, SRGB_PROFILE)
         self.assertEqual((read.width, read.height), (13, 17))  # turned, as the tag is gone
 
+    @parameterized.product(big_tiff=(False, True), size=(2**20 - 1000, 2**20))
+    def test_exif_of_a_tiff_is_bounded(self, big_tiff, size):
+        # Pillow makes an object of each number in it.
+        exif = Image.Exif()
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = bytes(size)
+        exif[_EXIF_IFD] = exif.get_ifd(_EXIF_IFD)
+        data = saved(Image.fromarray(GREY), "TIFF", exif=exif, big_tiff=big_tiff)
+        if size < 2**20:
+            self.assertGreater(len(image_io.read_picture(data).exif), size)
+        else:
+            self.assert_refused(data, "standard input: expected EXIF of at most 1,048,576 bytes")
+
+    @parameterized.parameters("tiff", "avif", "bmp")
+    def test_exif_beyond_the_bound_is_not_parsed(self, image_format):
+        picture = dataclasses.replace(
+            image_io.picture_from_array(RGB), exif=make_exif(orientation=6) + bytes(2**20)
+        )
+        with mock.patch.object(Image.Exif, "load") as load:
+            written = image_io.picture_bytes(picture, image_format)
+        self.assertNotIn(mock.call(picture.exif), load.mock_calls)
+        self.assertEqual(Image.open(io.BytesIO(written)).size, (17, 13))  # not turned
+        self.assertEqual(image_io.unstored_metadata(picture, image_format), ("exif",))
+
+    @parameterized.parameters("tiff", "avif", "bmp")
+    def test_damaged_exif_is_no_warning(self, image_format):
+        exif = make_exif()[:-10]
+        directory = Image.Exif()
+        directory.load(exif)
+        with self.assertWarns(UserWarning):
+            directory.get_ifd(_EXIF_IFD)
+        picture = dataclasses.replace(image_io.picture_from_array(RGB), exif=exif)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            image_io.picture_bytes(picture, image_format)
+        self.assertEmpty(caught)
+
     @parameterized.parameters("png", "jpeg", "webp", "avif", "tiff", "bmp")
     def test_damaged_exif_does_not_cost_the_picture(self, image_format):
         picture = self.picture(exif=b"Exif\0\0" + b"damaged" * 3)
@@ -609,6 +658,25 @@ class WriteTest(ImageIoTest):
         self.assertContainsSubset(formats - {"MPO"}, image_io._READ_FORMATS)  # a kind of JPEG
 
 
+# What a process of its own does before it writes 10,000 bytes.
+SMALL_DISK = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+KILL_AT_FLUSH = "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)"
+# By the kernel, at the first byte too many; Python ignores this signal otherwise.
+KILL_WHEN_FULL = (
+    "resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+    "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)"
+)
+
+
+def write_elsewhere(path, prepare):
+    code = (
+        "import os, resource, signal, sys; from rnn_codec import image_io; "
+        f"{prepare}; image_io.write_atomically(sys.argv[1], bytes(10_000))"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
 class FileTest(ImageIoTest):
     def assert_write_fails(self, path, *parts):
         with self.assertRaises(CodecError) as context:
@@ -664,6 +732,42 @@ class FileTest(ImageIoTest):
         ):
             image_io.write_atomically(self.folder / "file", b"data")
         self.assertEmpty(list(self.folder.iterdir()))
+
+    @parameterized.named_parameters(
+        ("before_the_name_is_taken", KILL_AT_FLUSH, "SIGKILL"),
+        ("amid_the_data", f"{SMALL_DISK}; {KILL_WHEN_FULL}", "SIGXFSZ"),
+    )
+    @absltest.skipUnless(os.name == "posix", "needs signals")
+    def test_killed_process_leaves_the_old_file(self, prepare, name):
+        old, absent = self.folder / "old", self.folder / "absent"
+        old.write_bytes(b"old")
+        for path in (old, absent):
+            process = write_elsewhere(path, prepare)
+            self.assertEqual(process.returncode, -getattr(signal, name))
+        self.assertEqual(old.read_bytes(), b"old")
+        self.assertFalse(absent.exists())
+
+    @absltest.skipUnless(os.name == "posix", "needs limits on files")
+    def test_full_disk_leaves_the_old_file_and_nothing_else(self):
+        path = self.folder / "file"
+        path.write_bytes(b"old")
+        process = write_elsewhere(path, SMALL_DISK)
+        self.assertIn(f"CodecError: {path}: could not be written (File too large)", process.stderr)
+        self.assertEqual(list(self.folder.iterdir()), [path])
+        self.assertEqual(path.read_bytes(), b"old")
+
+    @absltest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
+    def test_full_device(self):
+        self.assert_write_fails("/dev/full", "No space left on device")
+
+    @absltest.skipUnless(os.path.exists("/dev/zero"), "needs a file without an end")
+    def test_file_without_an_end_is_refused(self):
+        with mock.patch.object(image_io, "_MAX_FILE_BYTES", 10**6):
+            with self.assertRaises(CodecError) as context:
+                image_io.read_bytes("/dev/zero")
+        self.assert_one_line(
+            context.exception, "/dev/zero: expected at most 1,000,000 bytes, received more"
+        )
 
     def test_missing_folder(self):
         self.assert_write_fails(self.folder / "absent" / "file", "absent, found none; create it")

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import tempfile
 from unittest import mock
+import zipfile
 
 from absl.testing import absltest, parameterized
 from keras import ops
@@ -37,6 +38,16 @@ def make_network(seed):
 
 def to_numpy(variable):
     return ops.convert_to_numpy(variable)
+
+
+class Touch:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
 
 
 class PresetTest(parameterized.TestCase):
@@ -191,6 +202,29 @@ class DamageTest(PresetTest):
         self.assert_refused("model.weights.npz: expected an archive of arrays; .*allow_pickle")
         self.weights_file.write_bytes(pickle.dumps(HAND_MADE.weights))
         self.assert_refused("model.weights.npz: expected an archive of arrays; ")
+
+    def test_pickles_run_no_code(self):
+        self.save()
+        trace = self.folder / "trace"
+        for write in (np.savez, np.save):
+            with open(self.weights_file, "wb") as file:
+                write(file, np.array([Touch(str(trace))]))
+            with open(self.weights_file, "rb") as file:
+                stored = np.load(file, allow_pickle=True)
+                _ = stored["arr_0"] if write is np.savez else stored
+            self.assertTrue(trace.exists())  # so it would have run
+            trace.unlink()
+            self.assert_refused("model.weights.npz: expected an archive of arrays; .*allow_pickle")
+            self.assertFalse(trace.exists())
+
+    def test_archives_that_unpack_to_far_more_are_refused(self):
+        self.save()
+        with zipfile.ZipFile(self.weights_file, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("a.npy", "w", force_zip64=True) as entry:
+                for _ in range(1 + 2**30 // 2**24):
+                    entry.write(bytes(2**24))
+        self.assertLess(self.weights_file.stat().st_size, 2**21)
+        self.assert_refused("expected an archive of arrays; it declares 1,090,519,040 bytes, above")
 
     def test_an_array_alone_is_refused(self):
         self.save()

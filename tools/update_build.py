@@ -12,7 +12,7 @@ import re
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = "rnn_codec"
 # Besides the files at the top. Named, because environments and runs lie in the clone too.
-FOLDERS = ("benchmarks", "examples", PACKAGE, "tests", "tools")
+FOLDERS = ("benchmarks", "examples", "fuzz", PACKAGE, "tests", "tools")
 NO_TARGETS = ("setup.py",)  # pip's
 
 # What no import tells: the data of a target, by its name; every test has :test_files.

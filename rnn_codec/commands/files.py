@@ -155,7 +155,7 @@ def read(job):
     from rnn_codec import image_io
 
     if job.source == STREAM:
-        return sys.stdin.buffer.read()
+        return image_io.read_stream(sys.stdin.buffer, job.name)
     return image_io.read_bytes(job.source)
 
 
