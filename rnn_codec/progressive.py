@@ -154,8 +154,9 @@ class ProgressiveNetwork(keras.Model):
         # A decoder starts at 1/16; its cells do not stride, each depth-to-space doubles the size.
         decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
         if self.config.atoms:
-            memory = ops.zeros((batch, height // STRIDE, width // STRIDE, SAMPLES), dtype="float32")
-            decoder_states.append([memory])
+            # A sum over iterations: not in the lower precision of mixed training.
+            shape = (batch, height // STRIDE, width // STRIDE, SAMPLES)
+            decoder_states.append([ops.zeros(shape, dtype=self.variable_dtype)])
         reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
         gain = ops.ones((batch, 1, 1, 1), dtype="float32")
         if self.gain is not None:
@@ -193,7 +194,7 @@ class ProgressiveNetwork(keras.Model):
         embedded = self.embedding(bits, index=index)
         features, decoder_states = self.decoder(embedded, decoder_states)
         step = self.block_synthesis(bits, decoder_states[0][0], index=index)
-        memory = memory + ops.cast(step, "float32")
+        memory = memory + ops.cast(step, memory.dtype)
         # The network may go over the blocks again, to hide their borders.
         blocks = ops.depth_to_space(memory, self.decoder.scale, data_format="channels_last")
         features = ops.concatenate([features, ops.cast(blocks, features.dtype)], axis=-1)
