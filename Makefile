@@ -1,7 +1,7 @@
 # Sets everything up from a fresh clone: needs Python 3.11 or newer, git and make.
 #
 #   make demo    compress photographs with the shipped network, restore, print and draw
-#   make test    the tests, on TensorFlow, then on JAX where no TensorFlow is
+#   make test    the tests, on TensorFlow, on JAX where no TensorFlow is, and of the Beam pipeline
 #   make lint    style
 #   make fuzz    hostile files, millions of them: PARSER_RUNS and DECODER_RUNS (fuzz/README.md)
 #
@@ -11,6 +11,7 @@ PYTHON ?= python3
 PHOTOS ?=
 VENV := .venv
 JAX_VENV := .venv-jax
+BEAM_VENV := .venv-beam
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint fuzz clean
@@ -18,9 +19,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
 
-test: $(VENV)/installed $(JAX_VENV)/installed
+test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	$(BIN)/python -m pytest -q
 	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -q -m "not tensorflow"
+	$(BEAM_VENV)/bin/python -m pytest -q tests/beam_test.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -41,7 +43,7 @@ fuzz: $(VENV)/installed
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e ".[train,eval,beam,dev]"
+	$(BIN)/pip install --quiet -e ".[train,eval,dev]"
 	touch $@
 
 # Keras on JAX alone: that the codec runs without TensorFlow is tested where there is none.
@@ -50,5 +52,11 @@ $(JAX_VENV)/installed: requirements-jax.txt
 	$(JAX_VENV)/bin/pip install --quiet -r requirements-jax.txt
 	touch $@
 
+# Beam wants an older Pillow than the others.
+$(BEAM_VENV)/installed: setup.py
+	$(PYTHON) -m venv $(BEAM_VENV)
+	$(BEAM_VENV)/bin/pip install --quiet -e ".[beam,dev]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(JAX_VENV) demo_output
+	rm -rf $(VENV) $(JAX_VENV) $(BEAM_VENV) demo_output

@@ -25,7 +25,7 @@ setuptools.setup(
         "google-crc32c",
         "keras>=3.11",
         "numpy",
-        "pillow>=13",  # older ones let a small TIFF file take gigabytes
+        "pillow>=12.1",  # 13 refuses more hostile files, but Beam asks for an older one
         "tensorflow>=2.16",
         "tqdm",
     ],
