@@ -35,7 +35,7 @@ CONFIGS = {
             encoder_sees_image=True,
             residual_scale=4.0,
             atoms=64,
-            good_enough=0.1,
+            good_enough=0.12,
         ),
         # Toderici et al., 2017, as published.
         CodecConfig("residual_gru"),
