@@ -842,9 +842,9 @@ class ProgramTest(CommandTest):
     def test_pipeline_equals_the_library(self):
         # Processes of their own, which compile for one picture only: the bits and pixels of this
         # process, which has seen many, must be theirs. Side by side, to save time.
-        preset = f"--preset={testing.preset_folder()}"
-        encoder = self.start("encode.py", "photo.png", "--output=-", preset)
-        decoder = self.start("decode.py", "-", preset, "--iterations=2")
+        options = (f"--preset={testing.preset_folder()}", "--precision=float32")
+        encoder = self.start("encode.py", "photo.png", "--output=-", *options)
+        decoder = self.start("decode.py", "-", *options, "--iterations=2")
         code, restored, text = self.finish(decoder, self.data)
         self.assertEqual(code, 0, text)
         self.assertRegex(text, "^standard input: .* s\n$")
