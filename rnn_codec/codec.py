@@ -26,33 +26,7 @@ _WHOLE_PIXELS = 2**22
 _ANY_PIXELS = 2**20
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """A file and what the encoder knows of it. Figures of quality are computed when asked for."""
-
-    data: bytes
-    iterations: int
-    original: image_io.Picture
-    picture: image_io.Picture  # what `decode` returns for `data`
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def bpp(self):
-        """Bits per pixel of the whole file."""
-        return 8 * len(self.data) / (self.original.width * self.original.height)
-
-    @functools.cached_property
-    def psnr_db(self):
-        """Over all 8-bit samples, alpha apart."""
-        return metrics.psnr_db(self.original.pixels, self.picture.pixels)
-
-    @functools.cached_property
-    def ms_ssim(self):
-        """Mean of the channels; None for a side below 161 pixels, too small for five scales."""
-        return metrics.ms_ssim(self.original.pixels, self.picture.pixels)
-
-
-class Codec:
+class Codec(PictureCodec):
     """One trained network, ready to encode and decode.
 
     Example:
@@ -92,10 +66,6 @@ class Codec:
         """
         return cls(presets.load(name), precision, arithmetic)
 
-    def save_preset(self, folder):
-        """Writes configuration and weights; `from_preset(folder)` reads them."""
-        presets.save(self.preset, folder)
-
     def encode(
         self,
         image,
@@ -126,65 +96,6 @@ class Codec:
         target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
         return self.encode_picture(image_io.picture_from_array(image), target, entropy).data
 
-    def decode(self, data, iterations=None, strict=False):
-        """Restores pixels.
-
-        Args:
-            data: bytes of a `.rnnc` file, or of its beginning.
-            iterations: int. Defaults to all whole ones that the bytes hold.
-            strict: bool. Whether any damage is an error, not only damage that leaves nothing.
-
-        Returns:
-            uint8 array, shaped as it was given to `encode` (`[H, W]` for grey).
-
-        Raises:
-            CodecError: the bytes are no such file, of another model, or hold fewer iterations.
-        """
-        counts = None if iterations is None else [iterations]
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        return image_io.to_array(picture)
-
-    def encode_file(self, source, destination, target=Target(), entropy=None):
-        """Compresses the picture of one file into another, with its metadata.
-
-        Args:
-            source: path of a picture, or its bytes.
-            destination: path of the `.rnnc` file, written whole or not at all.
-            target: `Target`.
-            entropy: as for `encode`.
-
-        Returns:
-            `Encoded`.
-
-        Raises:
-            CodecError: a file cannot be read or written, or the target cannot be met.
-        """
-        _check_destination(source, destination)
-        encoded = self.encode_picture(image_io.read_picture(source), target, entropy)
-        image_io.write_atomically(destination, encoded.data)
-        return encoded
-
-    def decode_file(self, source, destination, iterations=None, strict=False):
-        """Restores the picture of a `.rnnc` file into a file in the format of its extension.
-
-        Args:
-            source: path of a `.rnnc` file.
-            destination: path of the picture, written whole or not at all.
-            iterations, strict: as for `decode`.
-
-        Returns:
-            `image_io.Picture`, as written.
-
-        Raises:
-            CodecError: as for `decode`, or a file cannot be read or written.
-        """
-        _check_destination(source, destination)
-        counts = None if iterations is None else [iterations]
-        data = image_io.read_bytes(source)
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        image_io.write_picture(picture, destination)
-        return picture
-
     def encode_picture(self, picture, target=Target(), entropy=None):
         """Compresses a picture with its metadata.
 
@@ -200,7 +111,7 @@ class Codec:
             CodecError: the target cannot be met.
         """
         self._check_iterations(target.iterations)
-        _check_similarity_target(target, picture)
+        check_similarity_target(target, picture)
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
@@ -261,7 +172,7 @@ class Codec:
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
         _check_held(wanted, contents)
         _check_blocks(contents.header, limits)
-        frame = _frame(contents)
+        frame = frame_of(contents)
         coder = self.plane_coder(self._plane_shape(frame))
         unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
         yield from self._pictures(unpacked, wanted, frame)
@@ -344,30 +255,6 @@ class Codec:
                 "this codec"
             )
 
-    def _encoded(self, data, iterations, original, restored, target):
-        encoded = Encoded(data, iterations, original, restored, original.warnings)
-        for name, wanted, figure in (
-            ("PSNR", target.target_psnr, "psnr_db"),
-            ("MS-SSIM", target.target_msssim, "ms_ssim"),
-        ):
-            if wanted is not None and getattr(encoded, figure) < wanted:
-                warning = (
-                    f"the target {name} of {wanted:g} is not reached: "
-                    f"{getattr(encoded, figure):.4g} after all {iterations} iterations"
-                )
-                encoded = dataclasses.replace(encoded, warnings=(*encoded.warnings, warning))
-        return encoded
-
-    def _header(self, picture, iterations):
-        return bitstream.Header(
-            width=picture.width,
-            height=picture.height,
-            is_rgb=picture.is_rgb,
-            has_alpha=picture.alpha is not None,
-            iterations=iterations,
-            model_id=self.identity,
-        )
-
     def _is_enough(self, count, reconstruction, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
@@ -396,21 +283,6 @@ def _check_held(counts, contents):
     if absent:
         raise BitstreamError(
             f"expected 1 to {held} iterations, which is what the file holds, received {absent[0]!r}"
-        )
-
-
-def _check_destination(source, destination):
-    """A result must not replace what it was made of."""
-    is_path = isinstance(source, (str, os.PathLike))
-    if is_path and os.path.realpath(source) == os.path.realpath(destination):
-        raise CodecError(f"{destination}: is the input too; name another file")
-
-
-def _check_similarity_target(target, picture):
-    if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:
-        raise CodecError(
-            f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
-            f"received {picture.width} x {picture.height}; give another target"
         )
 
 
@@ -443,23 +315,6 @@ def _to_8_bits(values, frame):
     if not frame.is_rgb:
         values = values.mean(axis=-1)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _frame(contents):
-    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
-    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
-    alpha = None
-    if contents.alpha is not None:
-        alpha = image_io.decode_alpha(contents.alpha, header.width, header.height)
-    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
-    return image_io.Picture(
-        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
-        alpha=alpha,
-        icc_profile=metadata.icc_profile,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        warnings=warnings,
-    )
 
 
 def _to_numpy(tensor):

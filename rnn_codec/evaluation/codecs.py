@@ -9,22 +9,18 @@ import abc
 import dataclasses
 import functools
 import importlib
-import io
 import os
 import time
 
 import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import features
 
-from rnn_codec import bitstream, presets
+from rnn_codec import base_codecs, bitstream, presets
+from rnn_codec.base_codecs import UnavailableError
 from rnn_codec.errors import CodecError
 
-_EVALUATION, _GPL_BASELINES = "rnn-codec[eval]", "rnn-codec[baselines-gpl]"
-
-
-class UnavailableError(CodecError):
-    """A codec whose library is not installed; the others can be measured without it."""
+_EVALUATION = "rnn-codec[eval]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,33 +128,8 @@ class ProgressiveCodec(ImageCodec):
         self.decode(self.encode(np.zeros(shape, np.uint8), 1))
 
 
-class PillowCodec(ImageCodec):
+class PillowCodec(base_codecs.PillowFormat, ImageCodec):
     """Base of the codecs that Pillow brings; the setting is the quality, unless said otherwise."""
-
-    image_format: str
-    feature: str  # Pillow's name of the library
-    options: dict  # arguments of `Image.save`
-
-    def __init__(self):
-        if not features.check(self.feature):
-            raise UnavailableError(
-                f"{self.name}: expected a Pillow with {self.feature}, received one without; install"
-                " Pillow's own wheel"
-            )
-
-    def rate_option(self, setting):
-        """The argument of `Image.save` that the setting stands for, as a dictionary."""
-        return {"quality": setting}
-
-    def encode(self, pixels, setting):
-        file = io.BytesIO()
-        options = self.options | self.rate_option(setting)
-        Image.fromarray(pixels).save(file, self.image_format, **options)
-        return file.getvalue()
-
-    def decode(self, data):
-        with Image.open(io.BytesIO(data), formats=(self.image_format,)) as image:
-            return np.array(image.convert("RGB"))
 
     def describe(self):
         return {
@@ -167,14 +138,11 @@ class PillowCodec(ImageCodec):
         }
 
 
-class Jpeg420(PillowCodec):
-    """JPEG as the web has it: colour at half resolution, Huffman tables optimised, progressive."""
+class Jpeg420(base_codecs.Jpeg, PillowCodec):
+    """JPEG as the web has it."""
 
     name = "jpeg420"
-    image_format = "JPEG"
-    feature = "libjpeg_turbo"
     settings = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
-    options = {"subsampling": "4:2:0", "optimize": True, "progressive": True}
 
 
 class Jpeg444(Jpeg420):
@@ -184,38 +152,22 @@ class Jpeg444(Jpeg420):
     options = Jpeg420.options | {"subsampling": "4:4:4"}
 
 
-class Jpeg2000(PillowCodec):
-    """JPEG 2000 with the lossy wavelet; the setting is the rate asked for, in bits per pixel."""
+class Jpeg2000(base_codecs.Jpeg2000, PillowCodec):
+    """JPEG 2000; the setting is the rate asked for, in bits per pixel."""
 
-    name = "jpeg2000"
-    image_format = "JPEG2000"
-    feature = "jpg_2000"
     settings = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.1)
-    # Unless told by mct, Pillow codes red, green and blue apart, which costs about 2 dB.
-    options = {"quality_mode": "rates", "irreversible": True, "mct": 1}
-
-    def rate_option(self, setting):
-        return {"quality_layers": [24 / setting]}  # a factor of compression, of 24-bit pixels
 
 
-class WebP(PillowCodec):
-    """WebP at its best effort. Its colour always has half resolution."""
+class WebP(base_codecs.WebP, PillowCodec):
+    """WebP at its best effort."""
 
-    name = "webp"
-    image_format = "WEBP"
-    feature = "webp"
     settings = (0, 1, 5, 10, 20, 30, 50, 70, 80, 85, 90, 95)
-    options = {"method": 6}
 
 
-class Avif(PillowCodec):
-    """AVIF (AV1 intra) with full colour resolution, at Pillow's default speed."""
+class Avif(base_codecs.Avif, PillowCodec):
+    """AVIF (AV1 intra) with full colour resolution."""
 
-    name = "avif"
-    image_format = "AVIF"
-    feature = "avif"
     settings = (5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90)
-    options = {"subsampling": "4:4:4", "speed": 6}
 
 
 class JpegXl(ImageCodec):
@@ -226,7 +178,13 @@ class JpegXl(ImageCodec):
     effort = 7
 
     def __init__(self):
-        self._library = _import("imagecodecs", self.name, _EVALUATION)
+        try:
+            self._library = importlib.import_module("imagecodecs")
+        except ImportError as error:
+            raise UnavailableError(
+                f"{self.name}: expected the package imagecodecs, which is not installed; pip "
+                f"install {_EVALUATION} to measure this codec too"
+            ) from error
 
     def encode(self, pixels, setting):
         return self._library.jpegxl_encode(pixels, distance=setting, effort=self.effort)
@@ -242,26 +200,10 @@ class JpegXl(ImageCodec):
         }
 
 
-class Heif(ImageCodec):
+class Heif(base_codecs.Heif, ImageCodec):
     """HEVC intra (x265) in HEIF with full colour resolution; stands in for BPG."""
 
-    name = "heif"
     settings = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60)  # quality
-    chroma = 444
-
-    def __init__(self):
-        self._library = _import("pillow_heif", self.name, _GPL_BASELINES)
-
-    def encode(self, pixels, setting):
-        height, width, _ = pixels.shape
-        file = io.BytesIO()
-        self._library.encode(
-            "RGB", (width, height), pixels.tobytes(), file, quality=setting, chroma=self.chroma
-        )
-        return file.getvalue()
-
-    def decode(self, data):
-        return np.array(self._library.read_heif(data).to_pillow().convert("RGB"))
 
     def describe(self):
         info = self._library.libheif_info()
@@ -287,16 +229,6 @@ def make(name):
             f"{name!r}: expected codecs of {', '.join(CODECS)}, received another name; correct it"
         )
     return CODECS[name]()
-
-
-def _import(package, codec, extra):
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UnavailableError(
-            f"{codec}: expected the package {package}, which is not installed; pip install "
-            f"{extra} to measure this codec too"
-        ) from error
 
 
 def _timed(function, *arguments):
