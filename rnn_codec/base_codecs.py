@@ -28,6 +28,7 @@ class BaseCodec(abc.ABC):
     coder: int  # in `bitstream.Plane`
     extension: str  # of its files
     qualities: tuple  # numbers; from low to high rate
+    default_quality: int | float
 
     @abc.abstractmethod
     def encode(self, pixels, quality):
@@ -86,6 +87,7 @@ class Jpeg(PillowFormat):
     image_format = "JPEG"
     feature = "libjpeg_turbo"
     qualities = tuple(range(1, 96))
+    default_quality = 50
     options = {"subsampling": "4:2:0", "optimize": True, "progressive": True}
 
 
@@ -98,6 +100,7 @@ class Jpeg2000(PillowFormat):
     image_format = "JPEG2000"
     feature = "jpg_2000"
     qualities = tuple(round(0.05 * 1.06**step, 3) for step in range(88))  # 0.05 to 7.95
+    default_quality = 1.0
     # Unless told by mct, Pillow codes red, green and blue apart, which costs about 2 dB.
     options = {"quality_mode": "rates", "irreversible": True, "mct": 1}
 
@@ -114,6 +117,7 @@ class WebP(PillowFormat):
     image_format = "WEBP"
     feature = "webp"
     qualities = tuple(range(96))
+    default_quality = 50
     options = {"method": 6}
 
 
@@ -126,6 +130,7 @@ class Avif(PillowFormat):
     image_format = "AVIF"
     feature = "avif"
     qualities = tuple(range(1, 96))
+    default_quality = 50
     options = {"subsampling": "4:4:4", "speed": 6}
 
 
@@ -136,6 +141,7 @@ class Heif(BaseCodec):
     coder = bitstream.HEIF
     extension = ".heif"
     qualities = tuple(range(1, 91))
+    default_quality = 40
     chroma = 444
 
     def __init__(self):
@@ -193,7 +199,42 @@ def make(name):
     return CODECS[name]()
 
 
-def of_plane(plane):
-    """The standard codec that wrote a `bitstream.Plane`, or None."""
-    found = [codec for codec in CODECS.values() if codec.coder == plane.coder]
-    return found[0]() if found else None
+def checked_quality(codec, quality):
+    """A quality as the codec takes it: a whole number, unless its qualities are none.
+
+    Raises:
+        CodecError: it is out of range.
+    """
+    lowest, highest = codec.qualities[0], codec.qualities[-1]
+    whole = isinstance(lowest, int)
+    if not lowest <= quality <= highest or (whole and quality != int(quality)):
+        raise CodecError(
+            f"expected a quality of {codec.name} from {lowest} to {highest}"
+            f"{', a whole number' if whole else ' bits per pixel'}, received {quality:g}; change it"
+        )
+    return int(quality) if whole else float(quality)
+
+
+def kind_of(plane):
+    """The class of the standard codec that wrote a `bitstream.Plane`.
+
+    Raises:
+        BitstreamError: none did.
+    """
+    for kind in CODECS.values():
+        if kind.coder == plane.coder:
+            return kind
+    raise BitstreamError(
+        "expected a file of the hybrid codec, which holds one of a standard codec, received another"
+        " one; name a file that encode.py --codec=hybrid wrote"
+    )
+
+
+def extract(data, strict=False, limits=bitstream.Limits()):
+    """The standard codec's file in a `.rnnc` file, for any viewer, and its extension.
+
+    Raises:
+        BitstreamError: the file holds none, or is damaged.
+    """
+    plane = bitstream.read(data, strict, limits).planes[0]
+    return plane.payload, kind_of(plane).extension

@@ -6,8 +6,6 @@ with a file or a request is a `CodecError`.
 """
 
 import dataclasses
-import functools
-import os
 
 from keras import ops
 import numpy as np
@@ -15,7 +13,18 @@ import numpy as np
 from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive, tiling
 from rnn_codec.config import STRIDE
 from rnn_codec.context_model import ContextModel
-from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid_codec import HybridCodec
+from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.picture_codec import (
+    Encoded,
+    PictureCodec,
+    check_held,
+    check_similarity_target,
+    frame_of,
+    target_too_low,
+    with_missed_target,
+)
 from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.targets import Target
 
@@ -43,9 +52,7 @@ class Codec(PictureCodec):
     """
 
     def __init__(self, preset, precision="float32", arithmetic="numpy"):
-        self.config = preset.config
-        self.preset = preset
-        self.identity = preset.identity
+        super().__init__(preset)
         if precision == "auto":
             precision = compilation.fastest_precision()
         with progressive.dtype_policy(precision):
@@ -61,10 +68,16 @@ class Codec(PictureCodec):
     def from_preset(cls, name=None, precision="float32", arithmetic="numpy"):
         """The codec of a preset's name, of a folder that `save_preset` wrote, or the default.
 
+        Returns:
+            `Codec`, or `HybridCodec` where the preset is of that kind.
+
         Raises:
             PresetError: unknown, damaged, or without trained weights.
         """
-        return cls(presets.load(name), precision, arithmetic)
+        preset = presets.load(name)
+        if isinstance(preset.config, HybridConfig):
+            return HybridCodec(preset, precision)
+        return cls(preset, precision, arithmetic)
 
     def encode(
         self,
@@ -125,7 +138,7 @@ class Codec(PictureCodec):
         for iteration in progressive.iterate(steps, image=image):
             candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
             candidate_data = bitstream.write(
-                self._header(picture, len(candidate)), candidate, metadata, alpha
+                self.header_of(picture, len(candidate)), candidate, metadata, alpha
             )
             if not target.allows(len(candidate_data), pixels):
                 break
@@ -134,43 +147,21 @@ class Codec(PictureCodec):
             if self._is_enough(len(packed), shown, picture, target):
                 break
         if data is None:
-            bound = f"{target.target_bytes} bytes"
-            if target.target_bpp is not None:
-                bound = f"{target.target_bpp:g} bits per pixel"
-            raise CodecError(
-                f"expected a file of at most {bound}, but one iteration with what the picture "
-                f"carries takes {len(candidate_data)} bytes, "
-                f"{8 * len(candidate_data) / pixels:.3g} bits per pixel; raise the target, or drop "
-                "metadata and alpha"
-            )
+            raise target_too_low(target, candidate_data, picture, "one iteration")
         if steps is self._tiled_steps and len(coder.planes) > len(packed):
             # The iteration that was too many left nothing of the one before.
             ((_, restored),) = self._pictures(coder.planes[: len(packed)], [len(packed)], picture)
         else:
             restored = _restore(shown, picture)
-        return self._encoded(data, len(packed), picture, restored, target)
+        encoded = Encoded(data, len(packed), picture, restored, picture.warnings)
+        return with_missed_target(encoded, target, f"after all {len(packed)} iterations")
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
-        """Restores a picture with its metadata, at one or more iteration counts.
-
-        Args:
-            data: bytes of a `.rnnc` file, or of its beginning.
-            iterations: list of int, or "all". Defaults to the last whole one.
-            strict: bool. Whether any damage is an error.
-            limits: `bitstream.Limits`, checked before anything is allocated.
-
-        Yields:
-            Pairs of iteration count and `image_io.Picture`, in ascending order. The pictures'
-            warnings tell what was damaged.
-
-        Raises:
-            CodecError: as for `decode`.
-        """
         contents = bitstream.read(data, strict=strict, limits=limits)
-        self._check_model(contents.header)
+        self.check_model(contents.header)
         held = len(contents.planes)
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
-        _check_held(wanted, contents)
+        check_held(wanted, contents)
         _check_blocks(contents.header, limits)
         frame = frame_of(contents)
         coder = self.plane_coder(self._plane_shape(frame))
@@ -205,10 +196,10 @@ class Codec(PictureCodec):
             CodecError: as for `decode`.
         """
         contents = bitstream.read(data, limits=limits)
-        self._check_model(contents.header)
+        self.check_model(contents.header)
         _check_blocks(contents.header, limits)
         count = len(contents.planes) if iterations is None else iterations
-        _check_held([count], contents)
+        check_held([count], contents)
         coder = self.plane_coder(self._plane_shape(contents.header))
         return [coder.unpack(plane) for plane in contents.planes[:count]]
 
@@ -241,20 +232,6 @@ class Codec(PictureCodec):
                 f"{self.config.name!r} was trained for, received {iterations}"
             )
 
-    def _check_model(self, header):
-        if header.model_id != self.identity:
-            raise ModelMismatchError(
-                f"expected a file of model {self.identity.hex()} (preset {self.config.name!r}), "
-                f"received one of model {header.model_id.hex()}; decode it with the preset that "
-                "wrote it"
-            )
-        if header.iterations > self.config.iterations:
-            raise BitstreamError(
-                f"the header declares {header.iterations} iterations, where preset "
-                f"{self.config.name!r} has {self.config.iterations}; the file was not written by "
-                "this codec"
-            )
-
     def _is_enough(self, count, reconstruction, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
@@ -274,15 +251,6 @@ def _check_blocks(header, limits):
             f"the header declares {header.width} x {header.height} pixels, which takes "
             f"{rows * columns} blocks of {STRIDE} x {STRIDE}, more than twice the limit of "
             f"{limits.max_pixels} pixels; raise the limit if you trust the file"
-        )
-
-
-def _check_held(counts, contents):
-    held = len(contents.planes)
-    absent = [count for count in counts if count not in range(1, held + 1)]
-    if absent:
-        raise BitstreamError(
-            f"expected 1 to {held} iterations, which is what the file holds, received {absent[0]!r}"
         )
 
 

@@ -29,7 +29,6 @@ class HybridConfig(JsonConfig):
     base: str = "jpeg"  # the standard codec it is trained for, and the encoder's default
     lowest_quality: float = 5.0  # of that codec while training
     highest_quality: float = 75.0
-    default_quality: float = 40.0  # of the encoder
     layers: int = 20  # of RecCNN
     filters: int = 64  # of every layer but the last
     # RecCNN sees blocks of so many pixels a side as channels; 2 costs a quarter.
@@ -42,7 +41,7 @@ class HybridConfig(JsonConfig):
     def __post_init__(self):
         self.check_types()
         # 5 and 5.0 are one configuration, so they must be one identity.
-        for name in ("lowest_quality", "highest_quality", "default_quality"):
+        for name in ("lowest_quality", "highest_quality"):
             object.__setattr__(self, name, float(getattr(self, name)))
         expect("networks", self.networks, NETWORKS)
         expect("colour", self.colour, COLOURS)

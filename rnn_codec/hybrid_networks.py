@@ -107,16 +107,16 @@ class SpaceToDepth(keras.layers.Layer):
 
 
 def _compact_layers(config):
-    """ComCNN: three layers, the second of stride 2. 38,145 parameters for grey."""
-    return keras.Sequential(
-        [
-            _conv(config.filters, "conv_1", activation="relu"),
-            _conv(config.filters, "conv_2", activation="relu", strides=2),
-            # In full precision: bfloat16 has steps of more than a level of 8 bits.
-            _conv(config.channels, "conv_3", kernel_initializer="zeros", dtype="float32"),
-        ],
-        name="compact",
-    )
+    """ComCNN: three layers, the second of stride 2. 38,145 parameters for grey.
+
+    In full precision: the picture itself passes through, and bfloat16 has steps of a level.
+    """
+    layers = [
+        _conv(config.filters, "conv_1", activation="relu", dtype="float32"),
+        _conv(config.filters, "conv_2", activation="relu", strides=2, dtype="float32"),
+        _conv(config.channels, "conv_3", kernel_initializer="zeros", dtype="float32"),
+    ]
+    return keras.Sequential(layers, name="compact")
 
 
 def _restoration_layers(config):

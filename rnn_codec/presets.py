@@ -67,7 +67,6 @@ CONFIGS = {
             colour="grey",
             lowest_quality=4,
             highest_quality=12,
-            default_quality=10,
         ),
     )
 }
