@@ -215,6 +215,13 @@ def checked_quality(codec, quality):
     return int(quality) if whole else float(quality)
 
 
+def with_colour(pixels, is_rgb):
+    """Decoded pixels as grey or as RGB: WebP and AVIF give grey as RGB."""
+    if (pixels.ndim == 3) == is_rgb:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).convert("RGB" if is_rgb else "L"))
+
+
 def kind_of(plane):
     """The class of the standard codec that wrote a `bitstream.Plane`.
 

@@ -11,7 +11,6 @@ import functools
 
 from keras import ops
 import numpy as np
-from PIL import Image
 
 from rnn_codec import base_codecs, bitstream, compilation, image_io, metrics, presets, progressive
 from rnn_codec.errors import BitstreamError, CodecError
@@ -195,9 +194,7 @@ class HybridCodec(PictureCodec):
                 f"the picture inside: expected {width} x {height} pixels, received "
                 f"{compact.shape[1]} x {compact.shape[0]}; the file was not written by this codec"
             )
-        if (compact.ndim == 3) != frame.is_rgb:  # WebP and AVIF have no grey
-            mode = "RGB" if frame.is_rgb else "L"
-            compact = np.asarray(Image.fromarray(compact).convert(mode))
+        compact = base_codecs.with_colour(compact, frame.is_rgb)
         pixels = self._restore(compact)[: frame.height, : frame.width]
         return dataclasses.replace(frame, pixels=np.ascontiguousarray(pixels))
 

@@ -82,7 +82,7 @@ class HybridNetwork(keras.Model):
         return self._by_channels(network, enlarge, ops.cast(compact, "float32"))
 
     def _by_channels(self, network, filtered, pixels):
-        """Applies a network to the channels that it sees, and a filter to chroma if it sees luma."""
+        """Applies a network to the channels that it sees; if that is luma, a filter to chroma."""
         if pixels.shape[-1] == self.config.channels:
             return network(pixels)
         if pixels.shape[-1] == 1:  # grey, and the network is of three channels

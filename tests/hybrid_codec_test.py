@@ -1,7 +1,6 @@
 """Tests for rnn_codec/hybrid_codec.py."""
 
 import dataclasses
-import functools
 import io
 import pathlib
 import tempfile
@@ -231,13 +230,13 @@ class ContainerTest(parameterized.TestCase):
             "larger",
             base_codecs.Jpeg.coder,
             jpeg(64, 64),
-            "at most 300 pixels, .*; the file was not written by",
+            "at most 300 pixels, .*; the file was",
         ),
         (
             "other_size",
             base_codecs.Jpeg.coder,
             jpeg(15, 20),
-            "expected 15 x 20 pixels, received 20 x 15",
+            "expected 15 x 20 .* 20 x 15",
         ),
         ("png", base_codecs.Jpeg.coder, png(testing.make_array(20, 15)), "are none"),
         ("empty", base_codecs.Jpeg.coder, b"", "received an empty file"),
