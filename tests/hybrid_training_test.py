@@ -35,6 +35,13 @@ OPTIONS = hybrid_training.HybridOptions(
 )
 
 
+def checkers():
+    """Pictures of squares with sharp edges, off the grid of JPEG's blocks."""
+    rng = np.random.default_rng(0)
+    squares = rng.integers(40, 216, (12, 8, 10, 3)).astype(np.uint8)
+    return [np.kron(one, np.ones((9, 9, 1), np.uint8)) for one in squares]
+
+
 class Stop(keras.callbacks.Callback):
     """Interrupts a run, as a person would."""
 
@@ -84,21 +91,27 @@ class TrainTest(parameterized.TestCase):
             changed = {name for name in before if np.any(before[name] != after[name])}
             self.assertEqual(changed, {learns})
 
-    @parameterized.parameters("compact", "restoration")
-    def test_learning_helps(self, networks):
+    def test_learning_helps(self):
+        self.photos = data.PhotoArrays(checkers(), validation_percent=30, minimum_side=32)
         config = dataclasses.replace(
-            CONFIG,
-            networks=networks,
-            lowest_quality=5,
-            highest_quality=10,
-            batch_normalisation=False,
+            CONFIG, networks="restoration", lowest_quality=5, highest_quality=10
         )
         options = dataclasses.replace(OPTIONS, steps=60, steps_per_epoch=60, batch_size=8)
         figures = self.train(config=config, options=options)
         coder = hybrid_training.PatchCoder(config)
         crops = data.validation_patches(self.photos, 2, 32)
         before = hybrid_training.Validation(None, coder, crops, None).figures()
-        self.assertLess(figures["loss"], before["loss"] - 0.05)
+        self.assertLess(figures["loss"], before["loss"] - 0.2)
+
+    def test_rate_weight_saves_bits(self):
+        config = dataclasses.replace(CONFIG, networks="compact")
+        options = dataclasses.replace(OPTIONS, compact_learning_rate=0.001, steps=30)
+        rates = []
+        for weight in (0.0, 40.0):
+            options = dataclasses.replace(options, rate_weight=weight)
+            figures = self.train(f"weight_{weight}", config, options)
+            rates.append(figures["bits_per_pixel/quality_00075"])
+        self.assertLess(rates[1], rates[0])
 
     @parameterized.parameters("compact", "restoration", "both")
     def test_preset_codes_pictures(self, networks):
@@ -166,6 +179,32 @@ class TrainTest(parameterized.TestCase):
         with self.assertRaisesRegex(CodecError, "expected a range of qualities of") as caught:
             self.train(config=config)
         self.assertNotIn("\n", str(caught.exception))
+
+
+class EstimatedBitsTest(parameterized.TestCase):
+    @parameterized.parameters(1, 3)
+    def test_flat_pictures_take_none(self, channels):
+        flat = np.full((2, 16, 24, channels), 0.3, np.float32)
+        self.assertAlmostEqual(float(hybrid_training.estimated_bits(flat)), 0, places=3)
+
+    def test_one_cosine(self):
+        # Of 64 coefficients one is not zero: four steps of the transform's, log2(1 + 4) bits.
+        wave = np.cos(np.pi * 3 * (2 * np.arange(8) + 1) / 16) * np.sqrt(2) / 8
+        picture = 0.5 + 0.4 * np.tile(wave, (8, 1))[None, ..., None]
+        bits = float(hybrid_training.estimated_bits(picture.astype(np.float32)))
+        self.assertAlmostEqual(bits, np.log2(5) / 63, places=4)
+
+    @parameterized.parameters(1, 3)
+    def test_goes_with_the_codec(self, channels):
+        rng = np.random.default_rng(0)
+        pictures = [
+            0.5 + np.float32(s) * rng.normal(size=(1, 32, 32, channels)) for s in (0.05, 0.2)
+        ]
+        coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour="rgb"))
+        estimates = [float(hybrid_training.estimated_bits(p.astype(np.float32))) for p in pictures]
+        sizes = [coder.code_compact(p.astype(np.float32), [40])[1] for p in pictures]
+        self.assertLess(estimates[0], estimates[1])
+        self.assertLess(sizes[0], sizes[1])
 
 
 class PatchCoderTest(parameterized.TestCase):
