@@ -6,10 +6,10 @@ there it counts as the identity: its error is added to ComCNN's output as a cons
 the real codec's, measured in the threads that prepare batches with ComCNN as it was when the epoch
 began; while RecCNN learns, ComCNN stands still and the measurement is exact.
 
-ComCNN can lower the error by spending more bits, and if nothing stops it, spends more than they are
-worth: with the paper's objective its first 200 steps gain PSNR and lose 0.2 dB at equal bits. So its
-loss has an estimate of the bits, too, and the figure that decides which weights are exported is the
-PSNR at the bits that a plain mean of 2x2 pixels takes in the same codec.
+ComCNN can lower the error by spending more bits, and if nothing stops it, spends more than they
+are worth: with the paper's objective its first 200 steps gain PSNR, and lose 0.2 dB at equal bits.
+So its loss has an estimate of the bits, too, and the figure that decides which weights are exported
+is the PSNR at the bits that a plain mean of 2x2 pixels takes in the same codec.
 
 `workdir` holds what it holds for `training`, and a run is resumed in the same way.
 
