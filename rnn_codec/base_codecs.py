@@ -9,6 +9,7 @@ import importlib
 import io
 
 import numpy as np
+import PIL
 from PIL import Image, features
 
 from rnn_codec import bitstream, image_io
@@ -46,6 +47,10 @@ class BaseCodec(abc.ABC):
             CodecError: the bytes are no such file, damaged or too large.
         """
 
+    @abc.abstractmethod
+    def library(self):
+        """Names and versions of the libraries that do it, for a report."""
+
 
 class PillowFormat(BaseCodec):
     """Base of the codecs that Pillow brings; the quality is its own, unless said otherwise."""
@@ -76,6 +81,9 @@ class PillowFormat(BaseCodec):
     def decode(self, data, max_pixels=image_io.DEFAULT_MAX_PIXELS):
         name = f"{self.image_format} file"
         return image_io.read_picture(data, max_pixels, name, (self.image_format,)).pixels
+
+    def library(self):
+        return f"Pillow {PIL.__version__}, {self.feature} {features.version(self.feature)}"
 
 
 class Jpeg(PillowFormat):
@@ -179,6 +187,11 @@ class Heif(BaseCodec):
             f"HEIF file: expected at most {max_pixels:,} pixels, received {width} x {height}; it "
             "was not written by this codec"
         )
+
+    def library(self):
+        info = self._library.libheif_info()
+        versions = f"libheif {info['libheif']}, {info['HEIF']}"
+        return f"pillow_heif {self._library.__version__}, {versions}"
 
 
 CODECS = {codec.name: codec for codec in (Jpeg, Jpeg2000, WebP, Avif, Heif)}

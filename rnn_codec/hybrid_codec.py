@@ -92,7 +92,9 @@ class HybridCodec(PictureCodec):
             CodecError: the array is no such picture, or the request cannot be met.
         """
         target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
-        return self.encode_picture(image_io.picture_from_array(image), target, base, quality).data
+        picture = image_io.picture_from_array(image)
+        attempts, quality = self._chosen(picture, target, base, quality)
+        return attempts.data(quality)  # RecCNN has run only if the target asked for it
 
     def encode_picture(self, picture, target=Target(), base=None, quality=None):
         """Compresses a picture with its metadata.
@@ -109,6 +111,20 @@ class HybridCodec(PictureCodec):
         Raises:
             CodecError: the target cannot be met, or the standard codec cannot hold the picture.
         """
+        attempts, quality = self._chosen(picture, target, base, quality)
+        encoded = HybridEncoded(
+            attempts.data(quality),
+            1,
+            picture,
+            attempts.restored(quality),
+            picture.warnings,
+            attempts.base.name,
+            quality,
+        )
+        return with_missed_target(encoded, target, f"at the highest quality, {quality}")
+
+    def _chosen(self, picture, target, base, quality):
+        """The `_Attempts` at a picture, and the quality to take of them."""
         base = base_codecs.make(base or self.config.base)
         if target.iterations is not None:
             raise CodecError(
@@ -121,18 +137,7 @@ class HybridCodec(PictureCodec):
                 raise CodecError("expected a quality or a target, received both; keep one")
         check_similarity_target(target, picture)
         attempts = _Attempts(self, base, picture)
-        if quality is None:
-            quality = _quality_for(target, attempts)
-        encoded = HybridEncoded(
-            attempts.data(quality),
-            1,
-            picture,
-            attempts.restored(quality),
-            picture.warnings,
-            base.name,
-            quality,
-        )
-        return with_missed_target(encoded, target, f"at the highest quality, {quality}")
+        return attempts, _quality_for(target, attempts) if quality is None else quality
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         contents = bitstream.read(data, strict=strict, limits=limits)

@@ -10,6 +10,7 @@ import sys
 from unittest import mock
 
 from absl import flags
+import keras
 import numpy as np
 
 from rnn_codec import context_model, presets
@@ -60,6 +61,7 @@ HYBRIDS = {
 def make_hybrid(name="both", seed=None):
     """A small `HybridCodec`; untrained, or with a seed, of random weights in all its layers."""
     config = HybridConfig(name, layers=4, filters=8, **HYBRIDS[name])
+    keras.utils.set_random_seed(0)
     preset = presets.from_network(HybridNetwork.create(config))
     if seed is not None:
         rng = np.random.default_rng(seed)

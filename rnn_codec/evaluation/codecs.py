@@ -13,12 +13,11 @@ import os
 import time
 
 import numpy as np
-import PIL
-from PIL import features
 
 from rnn_codec import base_codecs, bitstream, presets
 from rnn_codec.base_codecs import UnavailableError
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid_config import HybridConfig
 
 _EVALUATION = "rnn-codec[eval]"
 
@@ -97,10 +96,7 @@ class ProgressiveCodec(ImageCodec):
         return self._codec.decode(data)
 
     def describe(self):
-        import keras
-
-        library = f"keras {keras.__version__}, {keras.backend.backend()} {_backend_version()}"
-        return {"identity": self._preset.identity.hex(), "library": library}
+        return {"identity": self._preset.identity.hex(), "library": _keras_version()}
 
     def code_all(self, pixels):
         self._compile(pixels.shape)
@@ -128,14 +124,62 @@ class ProgressiveCodec(ImageCodec):
         self.decode(self.encode(np.zeros(shape, np.uint8), 1))
 
 
+class HybridCodec(ImageCodec):
+    """This project's codec around a standard one; its settings are that one's qualities.
+
+    Args:
+        preset: str. Name or folder.
+        base: str. Name of the standard codec. Defaults to the preset's own.
+
+    Raises:
+        UnavailableError: the standard codec is not installed.
+    """
+
+    def __init__(self, preset, base=None):
+        self._path = preset
+        self._preset = presets.load(preset)
+        self._base = base_codecs.make(base or self._preset.config.base)
+        self.name = f"{os.path.basename(os.path.normpath(preset))}_{self._base.name}"
+        # As many settings as the others have, evenly spread.
+        places = np.linspace(0, len(self._base.qualities) - 1, 12)
+        self.settings = tuple(self._base.qualities[round(place)] for place in places)
+
+    def encode(self, pixels, setting):
+        return self._codec.encode(pixels, quality=setting, base=self._base.name)
+
+    def decode(self, data):
+        return self._codec.decode(data)
+
+    def describe(self):
+        return {
+            "identity": self._preset.identity.hex(),
+            "library": f"{_keras_version()}, {self._base.library()}",
+            "base": self._base.name,
+        }
+
+    @functools.cached_property
+    def _codec(self):
+        from rnn_codec import codec
+
+        made = codec.Codec.from_preset(self._path)
+        # Compiles the networks, so that no measured time contains it.
+        made.decode(made.encode(np.zeros((16, 16, 3), np.uint8)))
+        return made
+
+
+def make_own(preset, bases=()):
+    """The codecs of a preset's name or folder: one, or of a hybrid preset one for each base."""
+    config = presets.load(preset, load_weights=False).config
+    if not isinstance(config, HybridConfig):
+        return [ProgressiveCodec(preset)]
+    return [HybridCodec(preset, base) for base in bases or [config.base]]
+
+
 class PillowCodec(base_codecs.PillowFormat, ImageCodec):
     """Base of the codecs that Pillow brings; the setting is the quality, unless said otherwise."""
 
     def describe(self):
-        return {
-            "library": f"Pillow {PIL.__version__}, {self.feature} {features.version(self.feature)}",
-            "options": self.options,
-        }
+        return {"library": self.library(), "options": self.options}
 
 
 class Jpeg420(base_codecs.Jpeg, PillowCodec):
@@ -206,12 +250,7 @@ class Heif(base_codecs.Heif, ImageCodec):
     settings = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60)  # quality
 
     def describe(self):
-        info = self._library.libheif_info()
-        versions = f"libheif {info['libheif']}, {info['HEIF']}"
-        return {
-            "library": f"pillow_heif {self._library.__version__}, {versions}",
-            "options": {"chroma": self.chroma},
-        }
+        return {"library": self.library(), "options": {"chroma": self.chroma}}
 
 
 CODECS = {codec.name: codec for codec in (Jpeg420, Jpeg444, Jpeg2000, WebP, Avif, JpegXl, Heif)}
@@ -237,7 +276,9 @@ def _timed(function, *arguments):
     return result, time.perf_counter() - start
 
 
-def _backend_version():
+def _keras_version():
     import keras
 
-    return importlib.import_module(keras.backend.backend()).__version__
+    backend = keras.backend.backend()
+    version = importlib.import_module(backend).__version__
+    return f"keras {keras.__version__}, {backend} {version}"
