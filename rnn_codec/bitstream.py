@@ -23,7 +23,12 @@ FORMAT_VERSION = 1
 
 # What packed a plane; the payload of a raw one is its bits as they are.
 RAW, NEURAL, ADAPTIVE = 0, 1, 2
-_CODER_NAMES = ("raw", "neural", "adaptive")
+# The payload is a whole file of a standard codec.
+JPEG, JPEG2000, WEBP, AVIF, HEIF = range(16, 21)
+_CODER_NAMES = {
+    RAW: "raw", NEURAL: "neural", ADAPTIVE: "adaptive",
+    JPEG: "jpeg", JPEG2000: "jpeg2000", WEBP: "webp", AVIF: "avif", HEIF: "heif",
+}  # fmt: skip
 
 _MODEL_ID_BYTES = 8
 _CRC_BYTES = 4
@@ -61,7 +66,7 @@ class Header:
 class Plane:
     """The code of one iteration."""
 
-    coder: int  # 0..255: how the payload was made; `RAW` or an entropy coder
+    coder: int  # 0..255: how the payload was made; `RAW`, an entropy coder, a standard codec
     payload: bytes
 
 
@@ -117,7 +122,7 @@ class FileInfo:
     file_bytes: int
     bits_per_pixel: float  # of the whole file, metadata and alpha included
     bytes_at_iteration: tuple[int, ...]  # size of the file when cut after each iteration
-    coders: tuple[str, ...]  # of each plane: "raw", "neural", "adaptive", "unknown(n)"
+    coders: tuple[str, ...]  # of each plane: "raw", "neural", ..., "heif", or "unknown(n)"
     metadata: dict[str, int]  # bytes of each kind present: icc_profile, exif, xmp
     alpha_bytes: int | None
     warnings: tuple[str, ...]
@@ -233,7 +238,7 @@ def read_info(data):
 
 
 def _coder_name(coder):
-    return _CODER_NAMES[coder] if coder < len(_CODER_NAMES) else f"unknown({coder})"
+    return _CODER_NAMES.get(coder, f"unknown({coder})")
 
 
 def _check_arguments(header, planes, alpha):

@@ -6,8 +6,6 @@ with a file or a request is a `CodecError`.
 """
 
 import dataclasses
-import functools
-import os
 
 from keras import ops
 import numpy as np
@@ -15,7 +13,18 @@ import numpy as np
 from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive, tiling
 from rnn_codec.config import STRIDE
 from rnn_codec.context_model import ContextModel
-from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid_codec import HybridCodec
+from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.picture_codec import (
+    Encoded,
+    PictureCodec,
+    check_held,
+    check_similarity_target,
+    frame_of,
+    target_too_low,
+    with_missed_target,
+)
 from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.targets import Target
 
@@ -26,33 +35,7 @@ _WHOLE_PIXELS = 2**22
 _ANY_PIXELS = 2**20
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """A file and what the encoder knows of it. Figures of quality are computed when asked for."""
-
-    data: bytes
-    iterations: int
-    original: image_io.Picture
-    picture: image_io.Picture  # what `decode` returns for `data`
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def bpp(self):
-        """Bits per pixel of the whole file."""
-        return 8 * len(self.data) / (self.original.width * self.original.height)
-
-    @functools.cached_property
-    def psnr_db(self):
-        """Over all 8-bit samples, alpha apart."""
-        return metrics.psnr_db(self.original.pixels, self.picture.pixels)
-
-    @functools.cached_property
-    def ms_ssim(self):
-        """Mean of the channels; None for a side below 161 pixels, too small for five scales."""
-        return metrics.ms_ssim(self.original.pixels, self.picture.pixels)
-
-
-class Codec:
+class Codec(PictureCodec):
     """One trained network, ready to encode and decode.
 
     Example:
@@ -69,9 +52,7 @@ class Codec:
     """
 
     def __init__(self, preset, precision="float32", arithmetic="numpy"):
-        self.config = preset.config
-        self.preset = preset
-        self.identity = preset.identity
+        super().__init__(preset)
         if precision == "auto":
             precision = compilation.fastest_precision()
         with progressive.dtype_policy(precision):
@@ -87,14 +68,16 @@ class Codec:
     def from_preset(cls, name=None, precision="float32", arithmetic="numpy"):
         """The codec of a preset's name, of a folder that `save_preset` wrote, or the default.
 
+        Returns:
+            `Codec`, or `HybridCodec` where the preset is of that kind.
+
         Raises:
             PresetError: unknown, damaged, or without trained weights.
         """
-        return cls(presets.load(name), precision, arithmetic)
-
-    def save_preset(self, folder):
-        """Writes configuration and weights; `from_preset(folder)` reads them."""
-        presets.save(self.preset, folder)
+        preset = presets.load(name)
+        if isinstance(preset.config, HybridConfig):
+            return HybridCodec(preset, precision)
+        return cls(preset, precision, arithmetic)
 
     def encode(
         self,
@@ -126,65 +109,6 @@ class Codec:
         target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
         return self.encode_picture(image_io.picture_from_array(image), target, entropy).data
 
-    def decode(self, data, iterations=None, strict=False):
-        """Restores pixels.
-
-        Args:
-            data: bytes of a `.rnnc` file, or of its beginning.
-            iterations: int. Defaults to all whole ones that the bytes hold.
-            strict: bool. Whether any damage is an error, not only damage that leaves nothing.
-
-        Returns:
-            uint8 array, shaped as it was given to `encode` (`[H, W]` for grey).
-
-        Raises:
-            CodecError: the bytes are no such file, of another model, or hold fewer iterations.
-        """
-        counts = None if iterations is None else [iterations]
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        return image_io.to_array(picture)
-
-    def encode_file(self, source, destination, target=Target(), entropy=None):
-        """Compresses the picture of one file into another, with its metadata.
-
-        Args:
-            source: path of a picture, or its bytes.
-            destination: path of the `.rnnc` file, written whole or not at all.
-            target: `Target`.
-            entropy: as for `encode`.
-
-        Returns:
-            `Encoded`.
-
-        Raises:
-            CodecError: a file cannot be read or written, or the target cannot be met.
-        """
-        _check_destination(source, destination)
-        encoded = self.encode_picture(image_io.read_picture(source), target, entropy)
-        image_io.write_atomically(destination, encoded.data)
-        return encoded
-
-    def decode_file(self, source, destination, iterations=None, strict=False):
-        """Restores the picture of a `.rnnc` file into a file in the format of its extension.
-
-        Args:
-            source: path of a `.rnnc` file.
-            destination: path of the picture, written whole or not at all.
-            iterations, strict: as for `decode`.
-
-        Returns:
-            `image_io.Picture`, as written.
-
-        Raises:
-            CodecError: as for `decode`, or a file cannot be read or written.
-        """
-        _check_destination(source, destination)
-        counts = None if iterations is None else [iterations]
-        data = image_io.read_bytes(source)
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        image_io.write_picture(picture, destination)
-        return picture
-
     def encode_picture(self, picture, target=Target(), entropy=None):
         """Compresses a picture with its metadata.
 
@@ -200,7 +124,7 @@ class Codec:
             CodecError: the target cannot be met.
         """
         self._check_iterations(target.iterations)
-        _check_similarity_target(target, picture)
+        check_similarity_target(target, picture)
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
@@ -214,7 +138,7 @@ class Codec:
         for iteration in progressive.iterate(steps, image=image):
             candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
             candidate_data = bitstream.write(
-                self._header(picture, len(candidate)), candidate, metadata, alpha
+                self.header_of(picture, len(candidate)), candidate, metadata, alpha
             )
             if not target.allows(len(candidate_data), pixels):
                 break
@@ -223,45 +147,23 @@ class Codec:
             if self._is_enough(len(packed), shown, picture, target):
                 break
         if data is None:
-            bound = f"{target.target_bytes} bytes"
-            if target.target_bpp is not None:
-                bound = f"{target.target_bpp:g} bits per pixel"
-            raise CodecError(
-                f"expected a file of at most {bound}, but one iteration with what the picture "
-                f"carries takes {len(candidate_data)} bytes, "
-                f"{8 * len(candidate_data) / pixels:.3g} bits per pixel; raise the target, or drop "
-                "metadata and alpha"
-            )
+            raise target_too_low(target, candidate_data, picture, "one iteration")
         if steps is self._tiled_steps and len(coder.planes) > len(packed):
             # The iteration that was too many left nothing of the one before.
             ((_, restored),) = self._pictures(coder.planes[: len(packed)], [len(packed)], picture)
         else:
             restored = _restore(shown, picture)
-        return self._encoded(data, len(packed), picture, restored, target)
+        encoded = Encoded(data, len(packed), picture, restored, picture.warnings)
+        return with_missed_target(encoded, target, f"after all {len(packed)} iterations")
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
-        """Restores a picture with its metadata, at one or more iteration counts.
-
-        Args:
-            data: bytes of a `.rnnc` file, or of its beginning.
-            iterations: list of int, or "all". Defaults to the last whole one.
-            strict: bool. Whether any damage is an error.
-            limits: `bitstream.Limits`, checked before anything is allocated.
-
-        Yields:
-            Pairs of iteration count and `image_io.Picture`, in ascending order. The pictures'
-            warnings tell what was damaged.
-
-        Raises:
-            CodecError: as for `decode`.
-        """
         contents = bitstream.read(data, strict=strict, limits=limits)
-        self._check_model(contents.header)
+        self.check_model(contents.header)
         held = len(contents.planes)
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
-        _check_held(wanted, contents)
+        check_held(wanted, contents)
         _check_blocks(contents.header, limits)
-        frame = _frame(contents)
+        frame = frame_of(contents)
         coder = self.plane_coder(self._plane_shape(frame))
         unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
         yield from self._pictures(unpacked, wanted, frame)
@@ -294,10 +196,10 @@ class Codec:
             CodecError: as for `decode`.
         """
         contents = bitstream.read(data, limits=limits)
-        self._check_model(contents.header)
+        self.check_model(contents.header)
         _check_blocks(contents.header, limits)
         count = len(contents.planes) if iterations is None else iterations
-        _check_held([count], contents)
+        check_held([count], contents)
         coder = self.plane_coder(self._plane_shape(contents.header))
         return [coder.unpack(plane) for plane in contents.planes[:count]]
 
@@ -330,44 +232,6 @@ class Codec:
                 f"{self.config.name!r} was trained for, received {iterations}"
             )
 
-    def _check_model(self, header):
-        if header.model_id != self.identity:
-            raise ModelMismatchError(
-                f"expected a file of model {self.identity.hex()} (preset {self.config.name!r}), "
-                f"received one of model {header.model_id.hex()}; decode it with the preset that "
-                "wrote it"
-            )
-        if header.iterations > self.config.iterations:
-            raise BitstreamError(
-                f"the header declares {header.iterations} iterations, where preset "
-                f"{self.config.name!r} has {self.config.iterations}; the file was not written by "
-                "this codec"
-            )
-
-    def _encoded(self, data, iterations, original, restored, target):
-        encoded = Encoded(data, iterations, original, restored, original.warnings)
-        for name, wanted, figure in (
-            ("PSNR", target.target_psnr, "psnr_db"),
-            ("MS-SSIM", target.target_msssim, "ms_ssim"),
-        ):
-            if wanted is not None and getattr(encoded, figure) < wanted:
-                warning = (
-                    f"the target {name} of {wanted:g} is not reached: "
-                    f"{getattr(encoded, figure):.4g} after all {iterations} iterations"
-                )
-                encoded = dataclasses.replace(encoded, warnings=(*encoded.warnings, warning))
-        return encoded
-
-    def _header(self, picture, iterations):
-        return bitstream.Header(
-            width=picture.width,
-            height=picture.height,
-            is_rgb=picture.is_rgb,
-            has_alpha=picture.alpha is not None,
-            iterations=iterations,
-            model_id=self.identity,
-        )
-
     def _is_enough(self, count, reconstruction, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
@@ -387,30 +251,6 @@ def _check_blocks(header, limits):
             f"the header declares {header.width} x {header.height} pixels, which takes "
             f"{rows * columns} blocks of {STRIDE} x {STRIDE}, more than twice the limit of "
             f"{limits.max_pixels} pixels; raise the limit if you trust the file"
-        )
-
-
-def _check_held(counts, contents):
-    held = len(contents.planes)
-    absent = [count for count in counts if count not in range(1, held + 1)]
-    if absent:
-        raise BitstreamError(
-            f"expected 1 to {held} iterations, which is what the file holds, received {absent[0]!r}"
-        )
-
-
-def _check_destination(source, destination):
-    """A result must not replace what it was made of."""
-    is_path = isinstance(source, (str, os.PathLike))
-    if is_path and os.path.realpath(source) == os.path.realpath(destination):
-        raise CodecError(f"{destination}: is the input too; name another file")
-
-
-def _check_similarity_target(target, picture):
-    if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:
-        raise CodecError(
-            f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
-            f"received {picture.width} x {picture.height}; give another target"
         )
 
 
@@ -443,23 +283,6 @@ def _to_8_bits(values, frame):
     if not frame.is_rgb:
         values = values.mean(axis=-1)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _frame(contents):
-    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
-    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
-    alpha = None
-    if contents.alpha is not None:
-        alpha = image_io.decode_alpha(contents.alpha, header.width, header.height)
-    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
-    return image_io.Picture(
-        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
-        alpha=alpha,
-        icc_profile=metadata.icc_profile,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        warnings=warnings,
-    )
 
 
 def _to_numpy(tensor):

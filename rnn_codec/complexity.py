@@ -7,6 +7,8 @@ import keras
 
 from rnn_codec import cells, networks, progressive
 from rnn_codec.block_transform import DensePerIteration
+from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid_networks import HybridNetwork, SpaceToDepth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Complexity:
 
 def measure(config):
     """The `Complexity` of a configuration's network; makes it, with random weights."""
+    if isinstance(config, HybridConfig):
+        return _measure_hybrid(config)
     network = progressive.ProgressiveNetwork.create(config)
     encoder, scale = _stack_macs(network.encoder.stack, 1.0)
     binarizer = _kernel_macs(network.binarizer.conv) / scale**2
@@ -55,6 +59,20 @@ def measure(config):
     )
 
 
+def _measure_hybrid(config):
+    """Of ComCNN as encoder and RecCNN as synthesis; what is between them is no network."""
+    network = HybridNetwork.create(config)
+    compact = network.compact and _stack_macs(network.compact.layers, 1.0)[0]
+    restoration = network.restoration and _stack_macs(network.restoration.layers, 1.0)[0]
+    return Complexity(
+        parameters=network.count_params(),
+        encoder_macs=compact or 0.0,
+        decoder_macs=0.0,
+        synthesis_macs=restoration or 0.0,
+        skips_synthesis=True,
+    )
+
+
 def _synthesis_macs(synthesis, scale):
     if isinstance(synthesis, networks.LinearSkip):
         linear = _kernel_macs(synthesis.linear) / scale**2
@@ -68,6 +86,8 @@ def _stack_macs(layers, scale):
     for layer in layers:
         if isinstance(layer, networks.DepthToSpace):
             scale /= 2
+        elif isinstance(layer, SpaceToDepth):
+            scale *= 2
         elif isinstance(layer, keras.layers.Conv2D):
             scale *= layer.strides[0]
             total += _kernel_macs(layer) / scale**2

@@ -10,8 +10,30 @@ ARCHITECTURES = ("stacked", "two_scale", "wide_two_scale")
 STRIDE = 16
 
 
+class JsonConfig:
+    """Base of configurations: frozen dataclasses whose fields are plain values."""
+
+    def check_types(self):
+        """Raises `ValueError` for a field that is not of its type (an int may be a float)."""
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown configuration keys {unknown}; known: {sorted(known)}")
+        return cls(**values)
+
+
 @dataclasses.dataclass(frozen=True)
-class CodecConfig:
+class CodecConfig(JsonConfig):
     """The configuration of one codec, as `config.json` stores it.
 
     `architecture`: "stacked" is the paper's stack, recurrent at every resolution; "two_scale" and
@@ -37,18 +59,15 @@ class CodecConfig:
     good_enough: float = 0.0
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
+        self.check_types()
         # 2 and 2.0 are one network, so they must be one identity.
         object.__setattr__(self, "width", float(self.width))
         object.__setattr__(self, "residual_scale", float(self.residual_scale))
         object.__setattr__(self, "good_enough", float(self.good_enough))
-        _expect("architecture", self.architecture, ARCHITECTURES)
-        _expect("encoder_cell", self.encoder_cell, CELL_NAMES)
-        _expect("decoder_cell", self.decoder_cell, CELL_NAMES)
-        _expect("reconstruction", self.reconstruction, RECONSTRUCTIONS)
+        expect("architecture", self.architecture, ARCHITECTURES)
+        expect("encoder_cell", self.encoder_cell, CELL_NAMES)
+        expect("decoder_cell", self.decoder_cell, CELL_NAMES)
+        expect("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         if not 1 <= self.iterations <= 255:
             raise ValueError(f"iterations must be 1 to 255. Received: {self.iterations}")
         if not 1 <= self.bits <= 1024:
@@ -68,18 +87,8 @@ class CodecConfig:
         """`filters` times the width, rounded to a multiple of 8 and at least 8."""
         return max(8, int(round(filters * self.width / 8)) * 8)
 
-    def to_dict(self):
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values):
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown configuration keys {unknown}; known: {sorted(known)}")
-        return cls(**values)
-
-
-def _expect(name, value, choices):
+def expect(name, value, choices):
+    """Raises `ValueError` for a value that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {list(choices)}. Received: {value!r}")

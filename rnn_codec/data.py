@@ -197,13 +197,16 @@ class PatchBatches(keras.utils.PyDataset):
             photograph, those that PNG compresses worst (the paper takes 100 of 32x32), unreduced.
         threads: int. That prepare batches ahead; 0 for none.
         batches_ahead: int. How many are prepared.
+        transform: function of the patches and the number of the step, to make another item of them,
+            in the threads. None: the patches are the item.
 
     Attributes:
         error: the `CodecError` that ended the sequence, or None. TensorFlow wraps what an input
             pipeline raises in a traceback of its own; here is the original.
 
     Item:
-        uint8 `[batch_size, patch_size, patch_size, 3]`, in a tuple of one.
+        uint8 `[batch_size, patch_size, patch_size, 3]`, or what `transform` gives, in a tuple of
+        one.
     """
 
     def __init__(
@@ -217,6 +220,7 @@ class PatchBatches(keras.utils.PyDataset):
         hard_tiles=None,
         threads=0,
         batches_ahead=8,
+        transform=None,
     ):
         super().__init__()
         self.photos = photos
@@ -226,6 +230,7 @@ class PatchBatches(keras.utils.PyDataset):
         self.first_step = first_step
         self.maximum_downscale = maximum_downscale
         self.hard_tiles = hard_tiles
+        self.transform = transform
         self.error = None
         self._tiles = PhotoCache(256 << 20)
         self._told = set()
@@ -251,8 +256,10 @@ class PatchBatches(keras.utils.PyDataset):
         return self._begun.pop(index).result()
 
     def _batch(self, index):
-        rng = np.random.default_rng((self.seed, _TRAINING_STREAM, self.first_step + index))
-        return np.stack([self._patch(rng) for _ in range(self.batch_size)])
+        step = self.first_step + index
+        rng = np.random.default_rng((self.seed, _TRAINING_STREAM, step))
+        patches = np.stack([self._patch(rng) for _ in range(self.batch_size)])
+        return patches if self.transform is None else self.transform(patches, step)
 
     def _patch(self, rng):
         number, pixels = self._photograph(rng)

@@ -126,7 +126,9 @@ class Picture:
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
+def read_picture(
+    source, max_pixels=DEFAULT_MAX_PIXELS, name=None, formats=_READ_FORMATS
+) -> Picture:
     """Reads the first picture of a file.
 
     Palettes become RGB, one-bit pictures grey, transparent colours alpha. CMYK becomes sRGB by its
@@ -141,6 +143,7 @@ def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
         source: path, or the bytes of a file.
         max_pixels: int. Bound on width * height, checked before the pixels are decoded.
         name: string. The file's name in messages. Defaults to the path, or to "standard input".
+        formats: tuple of Pillow's names of formats to accept. Defaults to all that are trusted.
 
     Returns:
         A `Picture` whose arrays are C-contiguous copies and may be written to.
@@ -156,7 +159,7 @@ def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
     if not data:
         raise ImageError(f"{name}: expected a picture, received an empty file; check its source")
     try:
-        return _decode(data, name, max_pixels)
+        return _decode(data, name, max_pixels, formats)
     except ImageError:
         raise
     except Exception as error:
@@ -167,9 +170,9 @@ def read_picture(source, max_pixels=DEFAULT_MAX_PIXELS, name=None) -> Picture:
         ) from error
 
 
-def _decode(data, name, max_pixels) -> Picture:
+def _decode(data, name, max_pixels, formats) -> Picture:
     """Decodes the bytes of a file; may raise whatever Pillow raises."""
-    image = _open(data, name, max_pixels)
+    image = _open(data, name, max_pixels, formats)
     _check_size(image, name, max_pixels)
     _check_sample_bits(image, data, name)
     if image.format == "TIFF":
@@ -224,14 +227,14 @@ def _pillow_limit(max_pixels):
             Image.MAX_IMAGE_PIXELS = saved
 
 
-def _open(data, name, max_pixels) -> Image.Image:
+def _open(data, name, max_pixels, formats) -> Image.Image:
     """Reads the header, in words of ours where that fails."""
     try:
         with _pillow_limit(max_pixels):
-            return Image.open(io.BytesIO(data), formats=_READ_FORMATS)
+            return Image.open(io.BytesIO(data), formats=formats)
     except PIL.UnidentifiedImageError as error:
         raise ImageError(
-            f"{name}: expected a picture ({', '.join(_READ_FORMATS)}), received {len(data):,} "
+            f"{name}: expected a picture ({', '.join(formats)}), received {len(data):,} "
             "bytes that are none, or have a damaged header; convert or fetch it again"
         ) from error
     except Image.DecompressionBombError as error:

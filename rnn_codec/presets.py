@@ -4,9 +4,13 @@ A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no
 runs no code), `README.md`, the model card, and, once its context model is trained, `context.npz`
 (integers). Those that ship lie in `weights/` beside this module.
 The paper's family is here by name too, as configurations to train.
+
+A preset is of the recurrent codec, unless `config.json` has `"codec": "hybrid"`: then it is of the
+networks around a standard codec, and its configuration is a `HybridConfig`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -18,8 +22,9 @@ import numpy as np
 from rnn_codec import context_model, image_io
 from rnn_codec.config import CodecConfig
 from rnn_codec.errors import PresetError
+from rnn_codec.hybrid_config import HybridConfig
 
-DEFAULT = "two_scale_gru"
+DEFAULT, DEFAULT_HYBRID, DEFAULT_RESTORATION = "two_scale_gru", "hybrid", "restoration"
 
 CONFIGS = {
     config.name: config
@@ -43,9 +48,30 @@ CONFIGS = {
         CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
         # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
         CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
+        HybridConfig(DEFAULT_HYBRID),
+        # Of files that others wrote, at the qualities that show.
+        HybridConfig(DEFAULT_RESTORATION, networks="restoration", highest_quality=60),
+        # Jiang et al., 2017, and its parts alone. The paper measures where JPEG of the picture has
+        # a quality of 5 to 10; at half the size, one of about 20 to 60 takes as many bytes.
+        HybridConfig("hybrid_grey", colour="grey", lowest_quality=15, highest_quality=65),
+        HybridConfig(
+            "compact_grey",
+            networks="compact",
+            colour="grey",
+            lowest_quality=15,
+            highest_quality=65,
+        ),
+        HybridConfig(
+            "restoration_grey",
+            networks="restoration",
+            colour="grey",
+            lowest_quality=4,
+            highest_quality=12,
+        ),
     )
 }
 
+_CONFIG_KINDS = {"recurrent": CodecConfig, "hybrid": HybridConfig}
 _CONFIG_FILE, _WEIGHTS_FILE, _CONTEXT_FILE = "config.json", "model.weights.npz", "context.npz"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
 _IDENTITY_BYTES = 8
@@ -56,7 +82,7 @@ _MAX_UNPACKED_BYTES = 2**30  # of an archive of weights; the largest network her
 class Preset:
     """A configuration and, unless it is only to be trained, weights."""
 
-    config: CodecConfig
+    config: CodecConfig | HybridConfig
     weights: dict | None  # variable path -> float16 array
     context: dict | None = None  # the integer arrays of a `context_model.ContextModel`
 
@@ -113,16 +139,26 @@ def load(name=None, load_weights=True):
     weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
     path = os.path.join(folder, _CONTEXT_FILE)
     context = None
-    if load_weights and os.path.exists(path):
+    if load_weights and isinstance(config, CodecConfig) and os.path.exists(path):
         context = _read_arrays(path)
         _check_context(context, config, path)
     return Preset(config, weights, context)
 
 
+def find(identity):
+    """The name of the shipped preset with this identity, or None."""
+    return next((name for name in shipped() if _shipped_identity(name) == identity), None)
+
+
+@functools.cache
+def _shipped_identity(name):
+    return load(name).identity
+
+
 def from_network(network):
     """The preset of a network as it is now."""
     weights = {}
-    for variable in network.trainable_variables:
+    for variable in network.weights:
         weights[variable.path] = np.asarray(variable).astype(np.float16)
     return Preset(network.config, weights)
 
@@ -133,7 +169,7 @@ def assign(preset, network):
     Raises:
         PresetError: names or shapes differ.
     """
-    expected = {variable.path: tuple(variable.shape) for variable in network.trainable_variables}
+    expected = {variable.path: tuple(variable.shape) for variable in network.weights}
     received = {path: array.shape for path, array in preset.weights.items()}
     if expected != received:
         differing = sorted(set(expected.items()) ^ set(received.items()))[0]
@@ -141,7 +177,7 @@ def assign(preset, network):
             f"preset {preset.config.name!r}: its weights are of another network; the first "
             f"difference is {differing[0]}, {list(differing[1])}"
         )
-    for variable in network.trainable_variables:
+    for variable in network.weights:
         variable.assign(preset.weights[variable.path].astype(np.float32))
 
 
@@ -154,7 +190,8 @@ def save(preset, folder):
         _write_arrays(path, preset.context)
     elif os.path.exists(path):
         os.remove(path)  # it was of other weights
-    text = json.dumps(preset.config.to_dict(), indent=2) + "\n"
+    kind = {"codec": "hybrid"} if isinstance(preset.config, HybridConfig) else {}
+    text = json.dumps({**kind, **preset.config.to_dict()}, indent=2) + "\n"
     image_io.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
 
 
@@ -165,7 +202,7 @@ def _write_arrays(path, arrays):
 
 
 def _defining_json(config):
-    defaults = CodecConfig(config.name).to_dict()
+    defaults = type(config)(config.name).to_dict()
     values = {key: value for key, value in config.to_dict().items() if value != defaults[key]}
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
@@ -173,8 +210,10 @@ def _defining_json(config):
 def _read_config(path):
     try:
         with open(path, encoding="utf-8") as file:
-            return CodecConfig.from_dict(json.load(file))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+            values = dict(json.load(file))
+            kind = _CONFIG_KINDS[values.pop("codec", "recurrent")]
+            return kind.from_dict(values)
+    except (OSError, LookupError, ValueError, TypeError, RecursionError) as error:
         raise PresetError(f"{path}: expected a codec's configuration; {error}") from error
 
 

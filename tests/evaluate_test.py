@@ -35,8 +35,8 @@ class Png(codecs.PillowCodec):
     settings = (1, 9)
     options = {}
 
-    def rate_option(self, setting):
-        return {"compress_level": setting}
+    def rate_option(self, quality, channels):
+        return {"compress_level": quality}
 
 
 class EvaluateTest(parameterized.TestCase):

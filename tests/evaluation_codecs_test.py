@@ -10,7 +10,7 @@ import numpy as np
 from PIL import features
 import testing
 
-from rnn_codec import bitstream, metrics
+from rnn_codec import bitstream, metrics, presets
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.evaluation import codecs
 
@@ -155,6 +155,37 @@ class ProgressiveCodecTest(absltest.TestCase):
     def test_unknown_preset(self):
         with self.assertRaisesRegex(PresetError, "'nowhere': expected a preset's folder"):
             codecs.ProgressiveCodec("nowhere")
+
+
+class HybridCodecTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.enter_context(tempfile.TemporaryDirectory())
+        presets.save(testing.make_hybrid().preset, f"{self.folder}/pair")
+
+    def test_one_codec_for_each_base(self):
+        made = codecs.make_own(f"{self.folder}/pair", ["webp", "jpeg2000"])
+        self.assertEqual([codec.name for codec in made], ["pair_webp", "pair_jpeg2000"])
+        (own,) = codecs.make_own(f"{self.folder}/pair")
+        self.assertEqual(own.name, "pair_jpeg")
+        (recurrent,) = codecs.make_own(testing.preset_folder(), ["webp"])
+        self.assertIsInstance(recurrent, codecs.ProgressiveCodec)
+
+    def test_codes_at_each_quality(self):
+        (codec,) = codecs.make_own(f"{self.folder}/pair")
+        pixels = testing.make_array(64, 48)
+        coded = list(codec.code_all(pixels))
+        self.assertLen(coded, 12)
+        self.assertEqual((coded[0].setting, coded[-1].setting), (1, 95))
+        sizes = [len(one.data) for one in coded]
+        self.assertEqual(sizes, sorted(sizes))
+        self.assertEqual(coded[3].pixels.shape, pixels.shape)
+
+    def test_description_names_weights_and_libraries(self):
+        (codec,) = codecs.make_own(f"{self.folder}/pair")
+        description = codec.describe()
+        self.assertEqual(description["identity"], testing.make_hybrid().identity.hex())
+        self.assertRegex(description["library"], r"keras \d.*, Pillow \d.*, libjpeg_turbo \d")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ import sys
 from unittest import mock
 
 from absl import flags
+import keras
 import numpy as np
 
-from rnn_codec import context_model
+from rnn_codec import context_model, presets
 from rnn_codec.codec import Codec
 from rnn_codec.commands import files
+from rnn_codec.hybrid_codec import HybridCodec
+from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid_networks import HybridNetwork
 from rnn_codec.planes import run
 
 ROOT = str(pathlib.Path(__file__).parent.parent)
@@ -40,6 +44,31 @@ def preset_folder(name=TWO_SCALE):
 def make_codec(name=TWO_SCALE, arithmetic="numpy"):
     """The codec of a tiny preset, made once: compiling takes longer than coding."""
     return Codec.from_preset(preset_folder(name), arithmetic=arithmetic)
+
+
+# Hybrid presets as small as they get, by the networks that they have.
+HYBRIDS = {
+    "both": {},
+    "compact": {"networks": "compact"},
+    "restoration": {"networks": "restoration"},
+    "blocks": {"block": 2},
+    "restoration_blocks": {"networks": "restoration", "block": 2},
+    "grey": {"colour": "grey"},
+}
+
+
+@functools.cache
+def make_hybrid(name="both", seed=None):
+    """A small `HybridCodec`; untrained, or with a seed, of random weights in all its layers."""
+    config = HybridConfig(name, layers=4, filters=8, **HYBRIDS[name])
+    keras.utils.set_random_seed(0)
+    preset = presets.from_network(HybridNetwork.create(config))
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        for path, array in preset.weights.items():
+            noise = rng.normal(0, 0.05, array.shape).astype(np.float16)
+            preset.weights[path] = array + np.abs(noise)
+    return HybridCodec(preset)
 
 
 def context_arrays(iterations, bits, features=16, extreme=False):

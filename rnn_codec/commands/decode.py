@@ -4,6 +4,8 @@ decode.py --input=photo.rnnc                                all iterations, phot
 decode.py --input=photo.rnnc --output=preview.jpg --iterations=2
 decode.py --input=photo.rnnc --all_iterations               photo_01.png, photo_02.png, ...
 decode.py --info photo.rnnc                                 what is in it; loads no network
+decode.py --extract photo.rnnc                              photo.jpg, of the hybrid codec's files
+decode.py --restore photo.jpg                               photo.restored.png, of any JPEG file
 """
 
 import functools
@@ -12,9 +14,9 @@ import os
 
 from absl import app, flags
 
-from rnn_codec import bitstream
+from rnn_codec import bitstream, hybrid_config
 from rnn_codec.commands import files
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, PresetError
 
 _INPUT = flags.DEFINE_multi_string(
     "input", [], "File, folder of files, or - for standard input. Names without a flag count too."
@@ -32,6 +34,12 @@ _ALL = flags.DEFINE_bool(
     "all_iterations", False, "Write a picture for each iteration; _01, _02, ... end its name."
 )
 _INFO = flags.DEFINE_bool("info", False, "Say what the file holds, and write nothing.")
+_EXTRACT = flags.DEFINE_bool(
+    "extract", False, "Write the standard codec's file that a hybrid codec's file holds."
+)
+_RESTORE = flags.DEFINE_bool(
+    "restore", False, "Take pictures instead of .rnnc files, and let RecCNN alone restore them."
+)
 _STRICT = flags.DEFINE_bool("strict", False, "Any damage is an error, not a warning.")
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
 _MAX_PIXELS = flags.DEFINE_integer(
@@ -65,9 +73,19 @@ def _run(argv):
     inputs = [*_INPUT.value, *argv[1:]]
     if _ALL.value and _ITERATIONS.value is not None:
         raise CodecError("expected --iterations or --all_iterations, received both; drop one")
+    _check_modes()
     if _INFO.value:
         jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
         return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
+    if _EXTRACT.value:
+        # The extension is known only once the file was read.
+        jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _stem, overwrite=True)
+        extract = functools.partial(_extract, taken=files.real_sources(jobs))
+        return files.run_all("decode", jobs, extract, _JSON.value, _QUIET.value)
+    if _RESTORE.value:
+        extensions = _picture_extensions()
+        jobs = files.plan(inputs, _OUTPUT.value, extensions, _rename_restored, _OVERWRITE.value)
+        return files.run_tasks("decode", jobs, _Restoring, _JSON.value, _QUIET.value)
     # The numbered names are checked once their number is known.
     overwrite = _OVERWRITE.value or _ALL.value
     jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
@@ -78,6 +96,44 @@ def _run(argv):
 def _rename(name):
     """photo.rnnc -> photo.png, photo.jpg.rnnc -> photo.jpg.png: never the encoder's own input."""
     return f"{name.removesuffix(_EXTENSION)}.{(_FORMAT.value or 'png').removeprefix('.')}"
+
+
+def _stem(name):
+    return name.removesuffix(_EXTENSION)
+
+
+def _rename_restored(name):
+    """photo.jpg -> photo.restored.png: never a picture that was there before."""
+    extension = (_FORMAT.value or "png").removeprefix(".")
+    return f"{os.path.splitext(name)[0]}.restored.{extension}"
+
+
+def _picture_extensions():
+    from rnn_codec import image_io
+
+    return image_io.IMAGE_EXTENSIONS
+
+
+def _check_modes():
+    modes = {"info": _INFO, "extract": _EXTRACT, "restore": _RESTORE, "all_iterations": _ALL}
+    given = [f"--{name}" for name, flag in modes.items() if flag.value]
+    if len(given) > 1:
+        raise CodecError(f"expected one of {', '.join(given)}, received {len(given)}; keep one")
+
+
+def _extract(job, report, taken):
+    from rnn_codec import base_codecs
+
+    limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
+    file, extension = base_codecs.extract(files.read(job), _STRICT.value, limits)
+    target = job.target
+    if job.folder is not None:  # a name made up here
+        target += extension
+        files.check_free(target, _OVERWRITE.value)
+        files.check_no_input(target, taken)
+    files.write(target, file, job.folder)
+    record = {"input": job.name, "output": target, "output_bytes": len(file)}
+    report.result(f"{os.path.basename(job.name)}: {target}, {len(file)} bytes", record)
 
 
 def _print_info(job, report):
@@ -113,12 +169,13 @@ class _Decoding(files.Task):
         self._format = _image_format(self.job)
         self._data = files.read(self.job)
         contents = bitstream.read(self._data, _STRICT.value, self._limits)
-        _check_format(self._format, contents)
+        _check_format(self._format, contents.header.is_rgb, contents.alpha is not None)
+        self._preset = _preset_of(contents)
         self._targets = _targets(self.job, len(contents.planes), self._taken)
         self.pixels = contents.header.width * contents.header.height
 
     def code(self):
-        codec = files.load_codec(_PRESET.value, _ARITHMETIC.value, _PRECISION.value)
+        codec = files.load_codec(self._preset, _ARITHMETIC.value, _PRECISION.value)
         counts = list(self._targets)
         for count, picture in codec.decode_picture(self._data, counts, _STRICT.value, self._limits):
             yield functools.partial(self._write, picture, self._targets[count])
@@ -158,10 +215,74 @@ class _Decoding(files.Task):
         )
 
     def _losses(self):
+        return _losses(self._picture, self._format)
+
+
+class _Restoring(files.Task):
+    """A picture that a standard codec has stored, on its way through RecCNN."""
+
+    def read(self):
         from rnn_codec import image_io
 
-        lost = image_io.unstored_metadata(self._picture, self._format)
-        return [f"{self._format} cannot hold the {', '.join(lost)}; left out"] if lost else []
+        self._format = _image_format(self.job)
+        data = files.read(self.job)
+        self._picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
+        _check_format(self._format, self._picture.is_rgb, self._picture.alpha is not None)
+        self.pixels = self._picture.width * self._picture.height
+
+    def code(self):
+        from rnn_codec import image_io, presets
+
+        preset = _PRESET.value or presets.DEFAULT_RESTORATION
+        codec = files.load_codec(preset, precision=_PRECISION.value)
+        if not isinstance(codec.config, hybrid_config.HybridConfig):
+            raise PresetError(
+                f"--preset={preset}: expected a preset of RecCNN alone, received one of the "
+                "recurrent codec; name another"
+            )
+        self._picture = codec.restore_picture(self._picture)
+        data = image_io.picture_bytes(self._picture, self._format)
+        yield functools.partial(files.write, self.job.target, data, self.job.folder)
+
+    def report(self, report, seconds):
+        picture = self._picture
+        warnings = [*picture.warnings, *_losses(picture, self._format)]
+        for warning in warnings:
+            report.warning(self.job, warning)
+        record = {
+            "input": self.job.name,
+            "output": self.job.target,
+            "width": picture.width,
+            "height": picture.height,
+            "mode": picture.mode,
+            "seconds": seconds,
+            "warnings": warnings,
+        }
+        report.result(
+            f"{os.path.basename(self.job.name)}: {picture.width} x {picture.height} "
+            f"{picture.mode}, restored, {seconds:.1f} s",
+            record,
+        )
+
+
+def _losses(picture, image_format):
+    from rnn_codec import image_io
+
+    lost = image_io.unstored_metadata(picture, image_format)
+    return [f"{image_format} cannot hold the {', '.join(lost)}; left out"] if lost else []
+
+
+def _preset_of(contents):
+    """The preset to decode with, as given or as the file says."""
+    if _PRESET.value:
+        return _PRESET.value
+    from rnn_codec import base_codecs, presets
+
+    hybrid = {codec.coder for codec in base_codecs.CODECS.values()}
+    if contents.planes[0].coder not in hybrid:
+        return None
+    # Where none is found, the default's codec says which model the file is of.
+    return presets.find(contents.header.model_id) or presets.DEFAULT_HYBRID
 
 
 def _hash(codec, data, count, limits):
@@ -188,13 +309,13 @@ def _image_format(job):
     return _FORMAT.value or extension or "png"
 
 
-def _check_format(image_format, contents):
+def _check_format(image_format, is_rgb, has_alpha):
     """Raises what writing the picture would raise, before the network has run."""
     import numpy as np
 
     from rnn_codec import image_io
 
-    channels = (3 if contents.header.is_rgb else 1) + (contents.alpha is not None)
+    channels = (3 if is_rgb else 1) + has_alpha
     pixel = image_io.picture_from_array(np.zeros((1, 1, channels), np.uint8))
     image_io.picture_bytes(pixel, image_format)
 

@@ -3,6 +3,7 @@
 encode.py --input=photo.png                                 all iterations, photo.png.rnnc
 encode.py --input=photo.png --output=photo.rnnc --target_psnr=30
 encode.py --output=compressed photos/*.jpg                  many files, or whole folders
+encode.py --codec=hybrid --base=webp --quality=40 photo.png networks around a standard codec
 """
 
 import functools
@@ -10,7 +11,9 @@ import os
 
 from absl import app, flags
 
+from rnn_codec import hybrid_config
 from rnn_codec.commands import files
+from rnn_codec.errors import PresetError
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -32,6 +35,21 @@ _TARGET_BYTES = flags.DEFINE_integer(
 )
 _TARGET_PSNR = flags.DEFINE_float("target_psnr", None, "Stop when this many dB are reached.")
 _TARGET_MSSIM = flags.DEFINE_float("target_msssim", None, "Stop when this MS-SSIM is reached.")
+_CODEC = flags.DEFINE_enum(
+    "codec",
+    None,
+    ["recurrent", "hybrid"],
+    "Defaults to the preset's. Hybrid: ComCNN, a standard codec, RecCNN.",
+)
+_BASE = flags.DEFINE_enum(
+    "base",
+    None,
+    hybrid_config.BASES,
+    "Standard codec of the hybrid one. Defaults to the one that its preset was trained for.",
+)
+_QUALITY = flags.DEFINE_float(
+    "quality", None, "Of that codec; of jpeg2000, its bits per pixel. Instead of a target."
+)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
 _ENTROPY = flags.DEFINE_enum(
     "entropy",
@@ -104,8 +122,9 @@ class _Encoding(files.Task):
         self.pixels = picture.width * picture.height
 
     def code(self):
-        codec = files.load_codec(_PRESET.value, precision=_PRECISION.value)
-        self._encoded = codec.encode_picture(self._picture, self._target, _ENTROPY.value)
+        codec = _load_codec()
+        options = _options(codec.config)
+        self._encoded = codec.encode_picture(self._picture, self._target, **options)
         yield functools.partial(files.write, self.job.target, self._encoded.data, self.job.folder)
 
     def report(self, report, seconds):
@@ -120,7 +139,7 @@ class _Encoding(files.Task):
             "input_bytes": self._input_bytes,
             "output_bytes": len(encoded.data),
             "bits_per_pixel": encoded.bpp,
-            "iterations": encoded.iterations,
+            **encoded.settings,
             "psnr_db": None if encoded.psnr_db == float("inf") else encoded.psnr_db,
             "ms_ssim": encoded.ms_ssim,
             "seconds": seconds,
@@ -129,12 +148,54 @@ class _Encoding(files.Task):
         quality = f"PSNR {encoded.psnr_db:.2f} dB"
         if encoded.ms_ssim is not None:
             quality += f", MS-SSIM {encoded.ms_ssim:.4f}"
-        iterations = f"{encoded.iterations} iteration{'s' if encoded.iterations > 1 else ''}"
         report.result(
             f"{os.path.basename(self.job.name)}: {self._input_bytes} -> {len(encoded.data)} bytes, "
-            f"{encoded.bpp:.3f} bpp, {iterations}, {quality}, {seconds:.1f} s",
+            f"{encoded.bpp:.3f} bpp, {_in_words(encoded.settings)}, {quality}, {seconds:.1f} s",
             record,
         )
+
+
+def _load_codec():
+    """The codec of the flags; `PresetError` if these contradict each other."""
+    from rnn_codec import presets
+
+    default = presets.DEFAULT_HYBRID if _CODEC.value == "hybrid" else None
+    codec = files.load_codec(_PRESET.value or default, precision=_PRECISION.value)
+    kind = _kind(codec.config)
+    if _CODEC.value not in (None, kind):
+        raise PresetError(
+            f"--preset={_PRESET.value}: expected a preset of the {_CODEC.value} codec, received one"
+            f" of the {kind}; name another, or leave out --codec"
+        )
+    return codec
+
+
+def _options(config):
+    """What `encode_picture` takes besides the target, as far as it is given."""
+    own = {
+        "recurrent": {"entropy": _ENTROPY.value},
+        "hybrid": {"base": _BASE.value, "quality": _QUALITY.value},
+    }
+    options = own.pop(_kind(config))
+    for kind, others in own.items():
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise PresetError(
+                f"--{given[0]}: has no meaning with preset {config.name!r}; leave it out, or name "
+                f"a preset of the {kind} codec"
+            )
+    return options
+
+
+def _kind(config):
+    return "hybrid" if isinstance(config, hybrid_config.HybridConfig) else "recurrent"
+
+
+def _in_words(settings):
+    if "iterations" in settings:
+        count = settings["iterations"]
+        return f"{count} iteration{'s' if count > 1 else ''}"
+    return "{base} of quality {quality}".format(**settings)
 
 
 def run():

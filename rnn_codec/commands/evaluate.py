@@ -4,6 +4,7 @@ evaluate.py --images=kodak --output=results                 every codec, a page,
 evaluate.py --images=kodak --output=quick --limit=2         a quick look
 evaluate.py --images=kodak --output=results --presets=two_scale_gru,my_run/preset
 evaluate.py --images=photos --output=results --codecs=jpeg420,webp --presets=
+evaluate.py --images=kodak --output=hybrid --presets=hybrid --bases=jpeg,webp,heif
 
 A second call goes on where the first was stopped, and measures only what is not there yet.
 """
@@ -27,6 +28,9 @@ _PRESETS = flags.DEFINE_list(
     "presets",
     None,
     "Names or folders of this project's presets. Defaults to the product's; empty: none.",
+)
+_BASES = flags.DEFINE_list(
+    "bases", [], "Measure hybrid presets with each of these standard codecs. Empty: their own."
 )
 _CODECS = flags.DEFINE_list(
     "codecs",
@@ -102,7 +106,9 @@ def _chosen_codecs():
     from rnn_codec.evaluation import codecs
 
     names = [presets.DEFAULT] if _PRESETS.value is None else _PRESETS.value
-    chosen = [codecs.ProgressiveCodec(name) for name in names]
+    chosen = []
+    for name in names:
+        chosen += codecs.make_own(name, _BASES.value)
     for name in _CODECS.value:
         try:
             chosen.append(codecs.make(name))

@@ -7,8 +7,11 @@ python encode.py --preset=runs/first/preset --input=photo.png
 
 python train.py --model=context --preset=runs/first/preset --data=photos --workdir=runs/context
                                             the entropy coder's model for these weights
+python train.py --model=hybrid --preset=hybrid_grey --data=photos --workdir=runs/hybrid
+                                            two networks around a standard codec
 """
 
+import dataclasses
 import logging as python_logging
 import re
 import sys
@@ -16,14 +19,16 @@ import sys
 from absl import app, flags, logging
 
 from rnn_codec import config as config_lib
+from rnn_codec import hybrid_config
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
 
 _MODEL = flags.DEFINE_enum(
     "model",
     "codec",
-    ["codec", "context"],
-    "What to train: the codec, or the context model that predicts the bits of a trained --preset.",
+    ["codec", "context", "hybrid"],
+    "What to train: the codec, the context model that predicts the bits of a trained --preset, or "
+    "the hybrid codec's networks.",
 )
 _DATA = flags.DEFINE_string("data", None, "Folder of photographs to train on.")
 _TFDS = flags.DEFINE_string("tfds", None, "TensorFlow Datasets name, instead of --data.")
@@ -83,6 +88,28 @@ _GRAPH = flags.DEFINE_bool("graph", False, "Log the network's graph too (TensorF
 _PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST,LAST: log a profile of these steps too (TensorFlow and JAX)."
 )
+_BASE = flags.DEFINE_enum(
+    "base", None, hybrid_config.BASES, "Standard codec of the hybrid one. Replaces the preset's."
+)
+_QUALITIES = flags.DEFINE_list(
+    "qualities", None, "LOWEST,HIGHEST of that codec. Replaces the preset's."
+)
+_BLOCK = flags.DEFINE_integer(
+    "block", None, "RecCNN sees so many pixels a side as channels. Replaces the preset's.", 1, 2
+)
+_NORMALISATION = flags.DEFINE_bool("batch_normalisation", None, "In RecCNN. Replaces the preset's.")
+_COMPACT_EVERY = flags.DEFINE_integer(
+    "compact_every", 4, "In one of so many epochs ComCNN learns, in the others RecCNN.", 2
+)
+_COMPACT_RATE = flags.DEFINE_float("compact_learning_rate", 1e-4, "Of ComCNN.", 0.0)
+_RATE_WEIGHT = flags.DEFINE_float(
+    "rate_weight", 4.0, "Of ComCNN's bits: dB for each doubling. 0 is the paper's.", 0.0
+)
+flags.register_validator(
+    "qualities",
+    lambda value: value is None or _number_pair(value),
+    "expected two numbers, LOWEST,HIGHEST",
+)
 flags.register_validator(
     "devices",
     lambda value: value in ("auto", "tpu") or re.fullmatch("[1-9][0-9]*", value),
@@ -93,10 +120,18 @@ flags.register_validator(
     lambda value: value is None or _step_pair(value),
     "expected two steps, FIRST,LAST, the first at least 1 and not after the last",
 )
-# Those that --model=context goes by.
+# Those that --model=context and --model=hybrid go by, and those that only the latter does.
 _CONTEXT_FLAGS = (
     "model", "preset", "data", "tfds", "tfds_dir", "workdir", "resume", "steps", "steps_per_epoch",
     "batch_size", "patch_size", "learning_rate", "validation_percent", "cache_gb", "seed",
+)  # fmt: skip
+_HYBRID_ONLY = (
+    "base", "qualities", "block", "batch_normalisation", "compact_every", "compact_learning_rate",
+    "rate_weight",
+)  # fmt: skip
+_HYBRID_FLAGS = (
+    *_CONTEXT_FLAGS, "initial_weights", "warmup_steps", "clip_norm", "precision",
+    "maximum_downscale", "validation_images", "validation_size", *_HYBRID_ONLY,
 )  # fmt: skip
 
 flags.mark_flags_as_mutual_exclusive(["data", "tfds"], required=True)
@@ -113,6 +148,14 @@ def _step_pair(value):
     return pair if pair and 1 <= pair[0] <= pair[1] else None
 
 
+def _number_pair(value):
+    try:
+        lowest, highest = map(float, value)
+    except ValueError:
+        return None
+    return lowest, highest
+
+
 def main(argv):
     # Here, not above: --help and flag errors must not wait for Keras.
     files.load_keras()
@@ -123,10 +166,13 @@ def main(argv):
             raise CodecError(
                 f"unexpected argument {argv[1]!r}; give folders with --data, --workdir"
             )
+        _check_flags()
         if _MODEL.value == "context":
-            _train_context(presets.load(_PRESET.value))
+            _train_context(_preset(presets.DEFAULT, load_weights=True))
+        elif _MODEL.value == "hybrid":
+            _train_hybrid(_preset(presets.DEFAULT_HYBRID, load_weights=_WEIGHTS.value))
         else:
-            _train_codec(presets.load(_PRESET.value, load_weights=_WEIGHTS.value))
+            _train_codec(_preset(presets.DEFAULT, load_weights=_WEIGHTS.value))
     except CodecError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
@@ -134,6 +180,35 @@ def main(argv):
         print("train: interrupted; go on from the last checkpoint with --resume", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_flags():
+    """Raises `CodecError` for a flag that means nothing to the model."""
+    every = [flag.name for flag in flags.FLAGS.get_flags_for_module(__name__)]
+    allowed = {
+        "context": _CONTEXT_FLAGS,
+        "hybrid": _HYBRID_FLAGS,
+        "codec": [name for name in every if name not in _HYBRID_ONLY],
+    }[_MODEL.value]
+    ignored = [name for name in every if flags.FLAGS[name].present and name not in allowed]
+    if ignored:
+        raise CodecError(
+            f"--{ignored[0]}: has no meaning with --model={_MODEL.value}; leave it out. These "
+            f"have: --{', --'.join(allowed)}"
+        )
+
+
+def _preset(default, load_weights):
+    """The preset named, which is to be of the default's kind."""
+    from rnn_codec import presets
+
+    preset = presets.load(_PRESET.value or default, load_weights=load_weights)
+    if type(preset.config) is not type(presets.CONFIGS[default]):
+        raise CodecError(
+            f"--preset={_PRESET.value}: expected one of another kind of codec for "
+            f"--model={_MODEL.value}; name one, or change --model"
+        )
+    return preset
 
 
 def _train_codec(preset):
@@ -165,16 +240,6 @@ def _train_context(preset):
     from rnn_codec import context_training
 
     options = context_training.ContextOptions
-    ignored = [
-        flag.name
-        for flag in flags.FLAGS.get_flags_for_module(__name__)
-        if flag.present and flag.name not in _CONTEXT_FLAGS
-    ]
-    if ignored:
-        raise CodecError(
-            f"--{ignored[0]}: has no meaning with --model=context; leave it out. These have: "
-            f"--{', --'.join(_CONTEXT_FLAGS)}"
-        )
     crop_size = _given("patch_size", options.crop_size)
     context_training.train(
         preset,
@@ -189,6 +254,50 @@ def _train_context(preset):
         ),
         _WORKDIR.value,
         resume=_RESUME.value,
+    )
+
+
+def _train_hybrid(preset):
+    from rnn_codec import hybrid_training
+
+    qualities = _number_pair(_QUALITIES.value) if _QUALITIES.value else (None, None)
+    replaced = {
+        "base": _BASE.value,
+        "lowest_quality": qualities[0],
+        "highest_quality": qualities[1],
+        "block": _BLOCK.value,
+        "batch_normalisation": _NORMALISATION.value,
+    }
+    replaced = {name: value for name, value in replaced.items() if value is not None}
+    try:
+        config = dataclasses.replace(preset.config, **replaced)
+    except ValueError as error:
+        raise CodecError(f"--qualities={','.join(_QUALITIES.value)}: {error}") from error
+    options = hybrid_training.HybridOptions
+    patch_size = _given("patch_size", options.patch_size)
+    hybrid_training.train(
+        config,
+        _photos(patch_size),
+        options(
+            steps=_given("steps", options.steps),
+            steps_per_epoch=_given("steps_per_epoch", options.steps_per_epoch),
+            batch_size=_given("batch_size", options.batch_size),
+            patch_size=patch_size,
+            compact_every=_COMPACT_EVERY.value,
+            rate_weight=_RATE_WEIGHT.value,
+            learning_rate=_given("learning_rate", options.learning_rate),
+            compact_learning_rate=_COMPACT_RATE.value,
+            warmup_steps=_given("warmup_steps", options.warmup_steps),
+            clip_norm=_CLIP.value,
+            precision=_PRECISION.value,
+            maximum_downscale=_DOWNSCALE.value,
+            validation_images=_given("validation_images", options.validation_images),
+            validation_size=_VALIDATION_SIZE.value,
+            seed=_SEED.value,
+        ),
+        _WORKDIR.value,
+        resume=_RESUME.value,
+        initial_preset=preset if _WEIGHTS.value else None,
     )
 
 

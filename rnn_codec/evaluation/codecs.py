@@ -9,22 +9,17 @@ import abc
 import dataclasses
 import functools
 import importlib
-import io
 import os
 import time
 
 import numpy as np
-import PIL
-from PIL import Image, features
 
-from rnn_codec import bitstream, presets
+from rnn_codec import base_codecs, bitstream, presets
+from rnn_codec.base_codecs import UnavailableError
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid_config import HybridConfig
 
-_EVALUATION, _GPL_BASELINES = "rnn-codec[eval]", "rnn-codec[baselines-gpl]"
-
-
-class UnavailableError(CodecError):
-    """A codec whose library is not installed; the others can be measured without it."""
+_EVALUATION = "rnn-codec[eval]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +96,7 @@ class ProgressiveCodec(ImageCodec):
         return self._codec.decode(data)
 
     def describe(self):
-        import keras
-
-        library = f"keras {keras.__version__}, {keras.backend.backend()} {_backend_version()}"
-        return {"identity": self._preset.identity.hex(), "library": library}
+        return {"identity": self._preset.identity.hex(), "library": _keras_version()}
 
     def code_all(self, pixels):
         self._compile(pixels.shape)
@@ -132,49 +124,69 @@ class ProgressiveCodec(ImageCodec):
         self.decode(self.encode(np.zeros(shape, np.uint8), 1))
 
 
-class PillowCodec(ImageCodec):
-    """Base of the codecs that Pillow brings; the setting is the quality, unless said otherwise."""
+class HybridCodec(ImageCodec):
+    """This project's codec around a standard one; its settings are that one's qualities.
 
-    image_format: str
-    feature: str  # Pillow's name of the library
-    options: dict  # arguments of `Image.save`
+    Args:
+        preset: str. Name or folder.
+        base: str. Name of the standard codec. Defaults to the preset's own.
 
-    def __init__(self):
-        if not features.check(self.feature):
-            raise UnavailableError(
-                f"{self.name}: expected a Pillow with {self.feature}, received one without; install"
-                " Pillow's own wheel"
-            )
+    Raises:
+        UnavailableError: the standard codec is not installed.
+    """
 
-    def rate_option(self, setting):
-        """The argument of `Image.save` that the setting stands for, as a dictionary."""
-        return {"quality": setting}
+    def __init__(self, preset, base=None):
+        self._path = preset
+        self._preset = presets.load(preset)
+        self._base = base_codecs.make(base or self._preset.config.base)
+        self.name = f"{os.path.basename(os.path.normpath(preset))}_{self._base.name}"
+        # As many settings as the others have, evenly spread.
+        places = np.linspace(0, len(self._base.qualities) - 1, 12)
+        self.settings = tuple(self._base.qualities[round(place)] for place in places)
 
     def encode(self, pixels, setting):
-        file = io.BytesIO()
-        options = self.options | self.rate_option(setting)
-        Image.fromarray(pixels).save(file, self.image_format, **options)
-        return file.getvalue()
+        return self._codec.encode(pixels, quality=setting, base=self._base.name)
 
     def decode(self, data):
-        with Image.open(io.BytesIO(data), formats=(self.image_format,)) as image:
-            return np.array(image.convert("RGB"))
+        return self._codec.decode(data)
 
     def describe(self):
         return {
-            "library": f"Pillow {PIL.__version__}, {self.feature} {features.version(self.feature)}",
-            "options": self.options,
+            "identity": self._preset.identity.hex(),
+            "library": f"{_keras_version()}, {self._base.library()}",
+            "base": self._base.name,
         }
 
+    @functools.cached_property
+    def _codec(self):
+        from rnn_codec import codec
 
-class Jpeg420(PillowCodec):
-    """JPEG as the web has it: colour at half resolution, Huffman tables optimised, progressive."""
+        made = codec.Codec.from_preset(self._path)
+        # Compiles the networks, so that no measured time contains it.
+        made.decode(made.encode(np.zeros((16, 16, 3), np.uint8)))
+        return made
+
+
+def make_own(preset, bases=()):
+    """The codecs of a preset's name or folder: one, or of a hybrid preset one for each base."""
+    config = presets.load(preset, load_weights=False).config
+    if not isinstance(config, HybridConfig):
+        return [ProgressiveCodec(preset)]
+    return [HybridCodec(preset, base) for base in bases or [config.base]]
+
+
+class PillowCodec(base_codecs.PillowFormat, ImageCodec):
+    """Base of the codecs that Pillow brings; the setting is the quality, unless said otherwise."""
+
+    def describe(self):
+        return {"library": self.library(), "options": self.options}
+
+
+class Jpeg420(base_codecs.Jpeg, PillowCodec):
+    """JPEG as the web has it."""
 
     name = "jpeg420"
-    image_format = "JPEG"
-    feature = "libjpeg_turbo"
     settings = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
-    options = {"subsampling": "4:2:0", "optimize": True, "progressive": True}
 
 
 class Jpeg444(Jpeg420):
@@ -184,38 +196,22 @@ class Jpeg444(Jpeg420):
     options = Jpeg420.options | {"subsampling": "4:4:4"}
 
 
-class Jpeg2000(PillowCodec):
-    """JPEG 2000 with the lossy wavelet; the setting is the rate asked for, in bits per pixel."""
+class Jpeg2000(base_codecs.Jpeg2000, PillowCodec):
+    """JPEG 2000; the setting is the rate asked for, in bits per pixel."""
 
-    name = "jpeg2000"
-    image_format = "JPEG2000"
-    feature = "jpg_2000"
     settings = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.1)
-    # Unless told by mct, Pillow codes red, green and blue apart, which costs about 2 dB.
-    options = {"quality_mode": "rates", "irreversible": True, "mct": 1}
-
-    def rate_option(self, setting):
-        return {"quality_layers": [24 / setting]}  # a factor of compression, of 24-bit pixels
 
 
-class WebP(PillowCodec):
-    """WebP at its best effort. Its colour always has half resolution."""
+class WebP(base_codecs.WebP, PillowCodec):
+    """WebP at its best effort."""
 
-    name = "webp"
-    image_format = "WEBP"
-    feature = "webp"
     settings = (0, 1, 5, 10, 20, 30, 50, 70, 80, 85, 90, 95)
-    options = {"method": 6}
 
 
-class Avif(PillowCodec):
-    """AVIF (AV1 intra) with full colour resolution, at Pillow's default speed."""
+class Avif(base_codecs.Avif, PillowCodec):
+    """AVIF (AV1 intra) with full colour resolution."""
 
-    name = "avif"
-    image_format = "AVIF"
-    feature = "avif"
     settings = (5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90)
-    options = {"subsampling": "4:4:4", "speed": 6}
 
 
 class JpegXl(ImageCodec):
@@ -226,7 +222,13 @@ class JpegXl(ImageCodec):
     effort = 7
 
     def __init__(self):
-        self._library = _import("imagecodecs", self.name, _EVALUATION)
+        try:
+            self._library = importlib.import_module("imagecodecs")
+        except ImportError as error:
+            raise UnavailableError(
+                f"{self.name}: expected the package imagecodecs, which is not installed; pip "
+                f"install {_EVALUATION} to measure this codec too"
+            ) from error
 
     def encode(self, pixels, setting):
         return self._library.jpegxl_encode(pixels, distance=setting, effort=self.effort)
@@ -242,34 +244,13 @@ class JpegXl(ImageCodec):
         }
 
 
-class Heif(ImageCodec):
+class Heif(base_codecs.Heif, ImageCodec):
     """HEVC intra (x265) in HEIF with full colour resolution; stands in for BPG."""
 
-    name = "heif"
     settings = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60)  # quality
-    chroma = 444
-
-    def __init__(self):
-        self._library = _import("pillow_heif", self.name, _GPL_BASELINES)
-
-    def encode(self, pixels, setting):
-        height, width, _ = pixels.shape
-        file = io.BytesIO()
-        self._library.encode(
-            "RGB", (width, height), pixels.tobytes(), file, quality=setting, chroma=self.chroma
-        )
-        return file.getvalue()
-
-    def decode(self, data):
-        return np.array(self._library.read_heif(data).to_pillow().convert("RGB"))
 
     def describe(self):
-        info = self._library.libheif_info()
-        versions = f"libheif {info['libheif']}, {info['HEIF']}"
-        return {
-            "library": f"pillow_heif {self._library.__version__}, {versions}",
-            "options": {"chroma": self.chroma},
-        }
+        return {"library": self.library(), "options": {"chroma": self.chroma}}
 
 
 CODECS = {codec.name: codec for codec in (Jpeg420, Jpeg444, Jpeg2000, WebP, Avif, JpegXl, Heif)}
@@ -289,23 +270,15 @@ def make(name):
     return CODECS[name]()
 
 
-def _import(package, codec, extra):
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise UnavailableError(
-            f"{codec}: expected the package {package}, which is not installed; pip install "
-            f"{extra} to measure this codec too"
-        ) from error
-
-
 def _timed(function, *arguments):
     start = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - start
 
 
-def _backend_version():
+def _keras_version():
     import keras
 
-    return importlib.import_module(keras.backend.backend()).__version__
+    backend = keras.backend.backend()
+    version = importlib.import_module(backend).__version__
+    return f"keras {keras.__version__}, {backend} {version}"

@@ -1,0 +1,315 @@
+"""Pictures to `.rnnc` bytes and back through two networks and a standard codec.
+
+ComCNN makes a picture of half the size that the standard codec stores and RecCNN can restore well.
+The standard codec's file is the one plane of the `.rnnc` file, so it can be taken out and shown by
+anything (`base_codecs.extract`).
+"""
+
+import bisect
+import dataclasses
+import functools
+
+from keras import ops
+import numpy as np
+
+from rnn_codec import base_codecs, bitstream, compilation, image_io, metrics, presets, progressive
+from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid_networks import HybridNetwork
+from rnn_codec.picture_codec import (
+    Encoded,
+    PictureCodec,
+    check_held,
+    check_similarity_target,
+    frame_of,
+    target_too_low,
+    with_missed_target,
+)
+from rnn_codec.targets import Target
+
+# In cells of 2x2 pixels of the picture. The margin covers what 20 layers at half the size, and the
+# bicubic filter before them, reach over. A tile takes about 0.6 GB.
+_MARGIN, _TILE = 24, 384
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridEncoded(Encoded):
+    """A file, and the standard codec in it."""
+
+    base: str = ""
+    quality: int | float = 0  # of the standard codec
+
+    @property
+    def settings(self):
+        return {"base": self.base, "quality": self.quality}
+
+
+class HybridCodec(PictureCodec):
+    """A trained pair of networks around a standard codec.
+
+    Example:
+        codec = rnn_codec.Codec.from_preset("hybrid")
+        data = codec.encode(image, quality=40)          # uint8 [H, W, 3] -> bytes
+        restored = codec.decode(data)                   # bytes -> uint8 [H, W, 3]
+
+    Args:
+        preset: `presets.Preset` of a `HybridConfig`, with weights.
+        precision: str. As for `Codec`; ComCNN computes in float32 always.
+    """
+
+    def __init__(self, preset, precision="float32"):
+        super().__init__(preset)
+        if precision == "auto":
+            precision = compilation.fastest_precision()
+        with progressive.dtype_policy(precision):
+            self.network = HybridNetwork.create(preset.config)
+        presets.assign(preset, self.network)
+        self._functions = {}  # compiled, by name and number of channels
+
+    def encode(
+        self,
+        image,
+        quality=None,
+        base=None,
+        target_bpp=None,
+        target_bytes=None,
+        target_psnr=None,
+        target_msssim=None,
+    ):
+        """Compresses pixels.
+
+        Args:
+            image: uint8 `[H, W, 3]`, `[H, W]` or `[H, W, 1]` (grey), `[H, W, 4]` (RGBA) or
+                `[H, W, 2]` (grey and alpha). Any size that the standard codec can hold.
+            quality: number. Of the standard codec, which has a default; see `base_codecs`.
+            base: str. Name of the standard codec. Defaults to the one of the preset's training.
+            target_bpp, target_bytes, target_psnr, target_msssim: instead of `quality`; see
+                `Target`.
+
+        Returns:
+            bytes of a `.rnnc` file.
+
+        Raises:
+            CodecError: the array is no such picture, or the request cannot be met.
+        """
+        target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
+        picture = image_io.picture_from_array(image)
+        attempts, quality = self._chosen(picture, target, base, quality)
+        return attempts.data(quality)  # RecCNN has run only if the target asked for it
+
+    def encode_picture(self, picture, target=Target(), base=None, quality=None):
+        """Compresses a picture with its metadata.
+
+        Args:
+            picture: `image_io.Picture`.
+            target: `Target`. Of sizes the highest quality that fits is taken, of qualities of the
+                picture the lowest that reaches them.
+            base, quality: as for `encode`.
+
+        Returns:
+            `HybridEncoded`.
+
+        Raises:
+            CodecError: the target cannot be met, or the standard codec cannot hold the picture.
+        """
+        attempts, quality = self._chosen(picture, target, base, quality)
+        encoded = HybridEncoded(
+            attempts.data(quality),
+            1,
+            picture,
+            attempts.restored(quality),
+            picture.warnings,
+            attempts.base.name,
+            quality,
+        )
+        return with_missed_target(encoded, target, f"at the highest quality, {quality}")
+
+    def _chosen(self, picture, target, base, quality):
+        """The `_Attempts` at a picture, and the quality to take of them."""
+        base = base_codecs.make(base or self.config.base)
+        if target.iterations is not None:
+            raise CodecError(
+                "expected a quality or another target, received a number of iterations, which the "
+                "hybrid codec does not have; leave it out"
+            )
+        if quality is not None:
+            quality = base_codecs.checked_quality(base, quality)
+            if target != Target():
+                raise CodecError("expected a quality or a target, received both; keep one")
+        check_similarity_target(target, picture)
+        attempts = _Attempts(self, base, picture)
+        return attempts, _quality_for(target, attempts) if quality is None else quality
+
+    def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+        contents = bitstream.read(data, strict=strict, limits=limits)
+        self.check_model(contents.header)
+        check_held([1] if iterations in (None, "all") else iterations, contents)
+        frame = frame_of(contents)
+        base = base_codecs.kind_of(contents.planes[0])()
+        yield 1, self.restored(base, contents.planes[0].payload, frame)
+
+    def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
+        """The standard codec's file, as a list of one uint8 `[bytes]`; as `Codec.read_planes`."""
+        contents = bitstream.read(data, limits=limits)
+        self.check_model(contents.header)
+        check_held([1] if iterations is None else [iterations], contents)
+        return [np.frombuffer(contents.planes[0].payload, np.uint8)]
+
+    def restore_picture(self, picture):
+        """What RecCNN alone makes of a picture that a standard codec has stored.
+
+        Args:
+            picture: `image_io.Picture`.
+
+        Returns:
+            `image_io.Picture`.
+
+        Raises:
+            CodecError: the preset has another pair of networks.
+        """
+        if self.config.networks != "restoration":
+            raise CodecError(
+                f"preset {self.config.name!r}: expected one of RecCNN alone, which restores "
+                f"pictures of full size, received one of networks {self.config.networks!r}; give "
+                "another preset"
+            )
+        return dataclasses.replace(picture, pixels=self._restore(picture.pixels))
+
+    def compress(self, pixels):
+        """What the standard codec is to store: uint8, shaped as the pixels, of half the size."""
+        if self.config.reduction == 1:
+            return pixels
+        return self._by_tiles("compress", image_io.pad_to_multiple(pixels, 2), 2, 1)
+
+    def restored(self, base, file, frame):
+        """The picture of a standard codec's file, with size, colour and extras of `frame`.
+
+        Raises:
+            BitstreamError: the file is damaged, or of another size.
+        """
+        height, width = (-(-side // self.config.reduction) for side in (frame.height, frame.width))
+        try:
+            compact = base.decode(file, max_pixels=height * width)
+        except CodecError as error:
+            reason = str(error).rpartition("; ")[0]  # what to do about a file of its own is moot
+            raise BitstreamError(
+                f"the picture inside: {reason}; the file was not written by this codec"
+            ) from error
+        if compact.shape[:2] != (height, width):
+            raise BitstreamError(
+                f"the picture inside: expected {width} x {height} pixels, received "
+                f"{compact.shape[1]} x {compact.shape[0]}; the file was not written by this codec"
+            )
+        compact = base_codecs.with_colour(compact, frame.is_rgb)
+        pixels = self._restore(compact)[: frame.height, : frame.width]
+        return dataclasses.replace(frame, pixels=np.ascontiguousarray(pixels))
+
+    def _restore(self, compact):
+        height, width = (side * self.config.reduction for side in compact.shape[:2])
+        before = 2 // self.config.reduction
+        padded = image_io.pad_to_multiple(compact, before)
+        return self._by_tiles("restore", padded, before, 2)[:height, :width]
+
+    def _by_tiles(self, name, pixels, before, after):
+        """Calls a method of the network.
+
+        Args:
+            name: str.
+            pixels: uint8 `[before * rows, before * columns]`, with 3 channels or without.
+            before, after: int. Sides of a cell's pixels before and after.
+
+        Returns:
+            uint8 `[after * rows, after * columns]`, with channels as before.
+        """
+        image = np.atleast_3d(pixels)
+        function = self._function(name, image.shape[2])
+        rows, columns = image.shape[0] // before, image.shape[1] // before
+        result = np.empty((after * rows, after * columns, image.shape[2]), np.uint8)
+        for top in range(0, rows, _TILE):
+            for left in range(0, columns, _TILE):
+                (first, last), inner_rows, rows_out = _window(top, rows, after)
+                (start, stop), inner_columns, columns_out = _window(left, columns, after)
+                window = image[before * first : before * last, before * start : before * stop]
+                values = function(window[None].astype(np.float32) / 255.0)
+                values = ops.convert_to_numpy(values)[0, inner_rows, inner_columns]
+                result[rows_out, columns_out] = np.clip(np.rint(255.0 * values), 0, 255)
+        return result.reshape(*result.shape[:2], *pixels.shape[2:])
+
+    def _function(self, name, channels):
+        key = name, channels
+        if key not in self._functions:
+            function = getattr(self.network, name)
+            self._functions[key] = compilation.compile_for_inference(function, self.network)
+        return self._functions[key]
+
+
+class _Attempts:
+    """The files of one picture at different qualities, and what they restore to; each made once."""
+
+    def __init__(self, codec, base, picture):
+        self.base = base
+        self.picture = picture
+        self._codec = codec
+        self._compact = codec.compress(picture.pixels)
+        self._metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
+        self._alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
+        self._file = functools.cache(self._encode)
+        self.restored = functools.cache(self._restore)
+
+    def data(self, quality):
+        """Bytes of the `.rnnc` file."""
+        plane = bitstream.Plane(self.base.coder, self._file(quality))
+        header = self._codec.header_of(self.picture, 1)
+        return bitstream.write(header, [plane], self._metadata, self._alpha)
+
+    def _encode(self, quality):
+        try:
+            return self.base.encode(self._compact, quality)
+        except Exception as error:  # the libraries raise of a dozen types
+            reason = " ".join(str(error).split()) or type(error).__name__
+            height, width = self._compact.shape[:2]
+            raise CodecError(
+                f"expected a picture that {self.base.name} can hold, received one of {width} x "
+                f"{height} pixels in compact form ({reason}); take another base codec"
+            ) from error
+
+    def _restore(self, quality):
+        return self._codec.restored(self.base, self._file(quality), self.picture)
+
+
+def _quality_for(target, attempts):
+    """The quality of the standard codec that a target asks for."""
+    base, picture = attempts.base, attempts.picture
+    if target == Target():
+        return base.default_quality
+    # The searches take it that rate and quality grow together, and try about seven.
+    if target.target_bpp is not None or target.target_bytes is not None:
+        pixels = picture.width * picture.height
+        fitting = bisect.bisect_left(
+            base.qualities,
+            True,
+            key=lambda quality: not target.allows(len(attempts.data(quality)), pixels),
+        )
+        if not fitting:
+            smallest = attempts.data(base.qualities[0])
+            raise target_too_low(target, smallest, picture, f"the lowest quality of {base.name}")
+        return base.qualities[fitting - 1]
+    reaching = bisect.bisect_left(
+        base.qualities,
+        True,
+        key=lambda quality: _reaches(target, picture.pixels, attempts.restored(quality).pixels),
+    )
+    return base.qualities[min(reaching, len(base.qualities) - 1)]
+
+
+def _reaches(target, original, restored):
+    if target.target_psnr is not None:
+        return metrics.psnr_db(original, restored) >= target.target_psnr
+    return metrics.ms_ssim(original, restored) >= target.target_msssim
+
+
+def _window(start, size, after):
+    """One axis of a tile: cells to read, result's pixels to keep of them, and where they belong."""
+    stop = min(start + _TILE, size)
+    first, last = max(0, start - _MARGIN), min(size, stop + _MARGIN)
+    inner = slice(after * (start - first), after * (stop - first))
+    return (first, last), inner, slice(after * start, after * stop)

@@ -1,0 +1,68 @@
+"""What defines a hybrid codec's networks: plain values, no Keras, so that tools can read them."""
+
+import dataclasses
+
+from rnn_codec.config import JsonConfig, expect
+
+NETWORKS = ("both", "compact", "restoration")
+COLOURS = ("grey", "rgb")
+BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridConfig(JsonConfig):
+    """The configuration of one pair of networks around a standard codec.
+
+    The defaults are the layers of Jiang et al., 2017.
+
+    `networks`: "both"; "compact", where a bicubic filter enlarges what ComCNN made small; or
+    "restoration", where the standard codec stores the picture itself and RecCNN improves it. The
+    last two are the ablation, and the last restores files that others wrote.
+
+    `colour`: "grey" networks see one channel, the luma; chroma is halved by a mean and enlarged by
+    a bicubic filter. "rgb" networks see three.
+    """
+
+    name: str
+    networks: str = "both"
+    colour: str = "rgb"
+    base: str = "jpeg"  # the standard codec it is trained for, and the encoder's default
+    lowest_quality: float = 5.0  # of that codec while training
+    highest_quality: float = 75.0
+    layers: int = 20  # of RecCNN
+    filters: int = 64  # of every layer but the last
+    # RecCNN sees blocks of so many pixels a side as channels; 2 costs a quarter.
+    block: int = 1
+    batch_normalisation: bool = True
+
+    # In files: one plane, the standard codec's file.
+    iterations = 1
+
+    def __post_init__(self):
+        self.check_types()
+        # 5 and 5.0 are one configuration, so they must be one identity.
+        for name in ("lowest_quality", "highest_quality"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        expect("networks", self.networks, NETWORKS)
+        expect("colour", self.colour, COLOURS)
+        expect("base", self.base, BASES)
+        expect("block", self.block, (1, 2))
+        if not 0 <= self.lowest_quality <= self.highest_quality:
+            raise ValueError(
+                "lowest_quality must be from 0 to highest_quality. Received: "
+                f"{self.lowest_quality} and {self.highest_quality}"
+            )
+        if not 2 <= self.layers <= 100:
+            raise ValueError(f"layers must be 2 to 100. Received: {self.layers}")
+        if not 4 <= self.filters <= 1024:
+            raise ValueError(f"filters must be 4 to 1024. Received: {self.filters}")
+
+    @property
+    def channels(self):
+        """That the networks see."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def reduction(self):
+        """How many times smaller the stored picture's sides are."""
+        return 1 if self.networks == "restoration" else 2

@@ -1,0 +1,205 @@
+"""The two networks around a standard codec: ComCNN makes a compact picture, RecCNN restores it.
+
+`B` is the batch, `C` 1 for grey or 3 for RGB, `r` the reduction, 2 unless RecCNN is alone. Pixels
+are float32 in [0, 1], not clipped where a network made them. Sides are even.
+
+Reference:
+    Jiang et al., "An End-to-End Compression Framework Based on Convolutional Neural Networks",
+    2017, https://arxiv.org/abs/1708.00838.
+"""
+
+import keras
+from keras import ops
+
+from rnn_codec import networks
+from rnn_codec.hybrid_config import HybridConfig
+
+# Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
+_LUMA = (0.299, 0.587, 0.114)
+_CHROMA_SCALES = (0.564, 0.713)
+
+# Keys' cubic with a = -0.5, a quarter of a pixel after the second of four pixels.
+_CUBIC = (-0.0703125, 0.8671875, 0.2265625, -0.0234375)
+
+
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class HybridNetwork(keras.Model):
+    """ComCNN and RecCNN of a configuration.
+
+    Training sees `compress` and `restore` with a standard codec's loss in between, and so does the
+    codec; `call` leaves the codec out.
+
+    Args:
+        config: `HybridConfig`.
+
+    Input shape:
+        `[B, H, W, C]`.
+
+    Output shape:
+        The same.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.compact = None if config.networks == "restoration" else _compact_layers(config)
+        self.restoration = None if config.networks == "compact" else _restoration_layers(config)
+
+    @classmethod
+    def create(cls, config):
+        """A network whose variables exist: at first a mean of 2x2 pixels, and a bicubic filter."""
+        network = cls(config, name="hybrid")
+        size = 2 * config.block
+        network.compress(ops.zeros((1, size, size, config.channels)))
+        network.restore(ops.zeros((1, size, size, config.channels)))
+        network.built = True
+        if network.compact is not None:
+            _start_as_mean(network.compact, config.channels)
+        return network
+
+    def call(self, pixels, training=False):
+        return self.restore(self.compress(pixels), training=training)
+
+    def compress(self, pixels):
+        """Compact picture `[B, H/r, W/r, C]` of a picture `[B, H, W, C]`."""
+        if self.compact is None:
+            return pixels
+        return self._by_channels(self.compact, mean_of_blocks, pixels)
+
+    def restore(self, compact, training=False):
+        """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not."""
+
+        def network(pixels):
+            pixels = enlarge(pixels)
+            if self.restoration is None:
+                return pixels
+            # Added in full precision: what is left of a picture in bfloat16 is less than 8 bits.
+            return pixels + ops.cast(self.restoration(pixels, training=training), "float32")
+
+        def enlarge(pixels):
+            return pixels if self.config.reduction == 1 else upsample(pixels)
+
+        return self._by_channels(network, enlarge, ops.cast(compact, "float32"))
+
+    def _by_channels(self, network, filtered, pixels):
+        """Applies a network to the channels that it sees; if that is luma, a filter to chroma."""
+        if pixels.shape[-1] == self.config.channels:
+            return network(pixels)
+        if pixels.shape[-1] == 1:  # grey, and the network is of three channels
+            return ops.mean(network(ops.repeat(pixels, 3, axis=-1)), axis=-1, keepdims=True)
+        luma, chroma = split_luma(pixels)
+        return join_luma(network(luma), filtered(chroma))
+
+    def get_config(self):
+        return {"config": self.config.to_dict(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(HybridConfig.from_dict(config.pop("config")), **config)
+
+
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class SpaceToDepth(keras.layers.Layer):
+    """`[B, 2H, 2W, C]` -> `[B, H, W, 4C]`: each 2x2 pixels become channels."""
+
+    def call(self, inputs):
+        return ops.space_to_depth(inputs, 2, data_format="channels_last")
+
+
+def _compact_layers(config):
+    """ComCNN: three layers, the second of stride 2. 38,145 parameters for grey.
+
+    In full precision: the picture itself passes through, and bfloat16 has steps of a level.
+    """
+    layers = [
+        _conv(config.filters, "conv_1", activation="relu", dtype="float32"),
+        _conv(config.filters, "conv_2", activation="relu", strides=2, dtype="float32"),
+        _conv(config.channels, "conv_3", kernel_initializer="zeros", dtype="float32"),
+    ]
+    return keras.Sequential(layers, name="compact")
+
+
+def _restoration_layers(config):
+    """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
+    layers = [_conv(config.filters, "conv_01", activation="relu")]
+    for number in range(2, config.layers):
+        layers.append(_conv(config.filters, f"conv_{number:02d}"))
+        if config.batch_normalisation:
+            layers.append(keras.layers.BatchNormalization(name=f"norm_{number:02d}"))
+        layers.append(keras.layers.ReLU(name=f"relu_{number:02d}"))
+    # Starts at nothing: what it learns is added to a picture that is good already.
+    last = _conv(
+        config.channels * config.block**2, f"conv_{config.layers:02d}", kernel_initializer="zeros"
+    )
+    layers.append(last)
+    if config.block == 2:
+        layers = [SpaceToDepth(name="blocks"), *layers, networks.DepthToSpace(name="pixels")]
+    return keras.Sequential(layers, name="restoration")
+
+
+def _conv(filters, name, **kwargs):
+    kwargs = {"kernel_initializer": "he_normal", "padding": "same", **kwargs}
+    return keras.layers.Conv2D(filters, 3, name=name, **kwargs)
+
+
+def _start_as_mean(compact, channels):
+    """Makes the first channels of each layer carry the picture: the start is a mean of 2x2 pixels.
+
+    From random weights RecCNN would first learn to undo what ComCNN is about to change. The other
+    features join as soon as the last layer gives them weight.
+    """
+    for layer in compact.layers:
+        kernel, bias = layer.get_weights()
+        kernel[..., :channels] = 0.0
+        # With a stride of 2 the kernel's first two rows and columns are the block's.
+        place = (slice(0, 2), slice(0, 2)) if layer.strides == (2, 2) else (1, 1)
+        for channel in range(channels):
+            kernel[(*place, channel, channel)] = 0.25 if layer.strides == (2, 2) else 1.0
+        layer.set_weights([kernel, bias])
+
+
+def mean_of_blocks(pixels):
+    """`[B, 2H, 2W, C]` -> `[B, H, W, C]`."""
+    return ops.average_pool(pixels, 2, data_format="channels_last")
+
+
+def upsample(pixels):
+    """Bicubic, twice as large: `[B, H, W, C]` -> `[B, 2H, 2W, C]`. Edge pixels go on outside.
+
+    `keras.ops.image.resize` has another filter on torch, no gradient in bfloat16 on TensorFlow, and
+    none under XLA.
+    """
+    taller = _upsample_rows(pixels)
+    return ops.swapaxes(_upsample_rows(ops.swapaxes(taller, 1, 2)), 1, 2)
+
+
+def _upsample_rows(pixels):
+    batch, height, width, channels = ops.shape(pixels)
+    first, last = pixels[:, :1], pixels[:, -1:]
+    padded = ops.concatenate([first, first, pixels, last, last], axis=1)
+
+    def tap(offset):
+        return padded[:, offset : offset + height]
+
+    # Each row becomes two, a quarter of a pixel before and after its centre.
+    before = sum(weight * tap(i) for i, weight in enumerate(reversed(_CUBIC)))
+    after = sum(weight * tap(i + 1) for i, weight in enumerate(_CUBIC))
+    pairs = ops.stack([before, after], axis=2)  # [B, H, 2, W, C]
+    return ops.reshape(pairs, (batch, 2 * height, width, channels))
+
+
+def split_luma(pixels):
+    """RGB `[..., 3]` to luma `[..., 1]` and chroma `[..., 2]`, which is 0 for grey."""
+    red, green, blue = ops.split(pixels, 3, axis=-1)
+    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    chroma = [_CHROMA_SCALES[0] * (blue - luma), _CHROMA_SCALES[1] * (red - luma)]
+    return luma, ops.concatenate(chroma, axis=-1)
+
+
+def join_luma(luma, chroma):
+    """The inverse of `split_luma`."""
+    first, second = ops.split(chroma, 2, axis=-1)
+    blue = luma + first / _CHROMA_SCALES[0]
+    red = luma + second / _CHROMA_SCALES[1]
+    green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
+    return ops.concatenate([red, green, blue], axis=-1)

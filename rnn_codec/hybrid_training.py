@@ -1,0 +1,421 @@
+"""Training of the hybrid codec: RecCNN and ComCNN in turn, as in the paper.
+
+In most epochs RecCNN learns from what the real codec made of ComCNN's pictures. In every
+`compact_every`-th epoch ComCNN learns through a fixed RecCNN. No gradient passes the codec, so
+there it counts as the identity: its error is added to ComCNN's output as a constant. That error is
+the real codec's, measured in the threads that prepare batches with ComCNN as it was when the epoch
+began; while RecCNN learns, ComCNN stands still and the measurement is exact.
+
+ComCNN can lower the error by spending more bits, and if nothing stops it, spends more than they
+are worth: with the paper's objective its first 200 steps gain PSNR, and lose 0.2 dB at equal bits.
+So its loss has an estimate of the bits, too, and the figure that decides which weights are exported
+is the PSNR at the bits that a plain mean of 2x2 pixels takes in the same codec.
+
+`workdir` holds what it holds for `training`, and a run is resumed in the same way.
+
+Reference:
+    Jiang et al., 2017, https://arxiv.org/abs/1708.00838, section III.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+
+import keras
+from keras import ops
+import numpy as np
+from PIL import Image
+
+from rnn_codec import (
+    base_codecs,
+    checkpoints,
+    compilation,
+    data,
+    distribution,
+    hybrid_networks,
+    metrics,
+    monitoring,
+    presets,
+    progressive,
+    training,
+)
+from rnn_codec.errors import CodecError
+from rnn_codec.hybrid_networks import HybridNetwork
+
+# What learns in an epoch; the name of that part of the network.
+RESTORATION, COMPACT = "restoration", "compact"
+
+# Salts the random stream of qualities; `data` has 0 and 1.
+_QUALITY_STREAM = 2
+
+_VALIDATION_QUALITIES = 3
+
+# Of the cosine transform that estimates bits: its size, and about what JPEG of quality 40 has as
+# the step of its lower frequencies, 25 levels.
+_BLOCK, _STEP = 8, 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridOptions:
+    """What a run is, apart from the networks and the photographs."""
+
+    steps: int = 40_000  # of both networks
+    steps_per_epoch: int = 500  # between checkpoints, validations and changes of turn
+    batch_size: int = 16
+    patch_size: int = 96
+    compact_every: int = 4  # epochs, of which the last is ComCNN's
+    rate_weight: float = 4.0  # of ComCNN's bits: dB for each doubling; 0 is the paper's
+    learning_rate: float = 1e-3
+    compact_learning_rate: float = 1e-4  # of ComCNN; the paper's, too, is a tenth
+    warmup_steps: int = 100  # of each network
+    clip_norm: float = 1.0
+    precision: str = "float32"  # or mixed_bfloat16
+    maximum_downscale: float = 2.0
+    validation_images: int = 8
+    validation_size: int = 192
+    seed: int = 0
+
+
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class TurnModel(keras.Model):
+    """The networks while one of them learns.
+
+    Args:
+        network: `HybridNetwork`.
+        turn: str, `RESTORATION` or `COMPACT`.
+        rate_weight: float. Of the bits in ComCNN's loss, in dB for each doubling.
+
+    Call arguments:
+        inputs: tuple of pictures `[B, H, W, C]`, what the codec made of their compact pictures
+            `[B, H/r, W/r, C]`, and these compact pictures.
+
+    Output:
+        Restored pictures, `[B, H, W, C]`.
+    """
+
+    def __init__(self, network, turn, rate_weight=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.turn = turn
+        self.rate_weight = rate_weight
+
+    def call(self, inputs, training=False):
+        pixels, decoded, compact = inputs
+        if self.turn == RESTORATION:
+            return self.network.restore(decoded, training=training)
+        coding_error = decoded - compact
+        compact = self.network.compress(pixels)
+        if self.rate_weight:
+            self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
+        # Not in training mode: the other network stands still, with its normalisation.
+        return self.network.restore(compact + coding_error)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The batch's squared error in dB: its gradient does not fade as errors get small."""
+        error = ops.mean(ops.square(x[0] - y_pred))
+        decibels = 10.0 / math.log(10.0) * ops.log(error + 1e-8)
+        return sum(self.losses, start=decibels)
+
+
+def estimated_bits(pictures):
+    """Bits per sample of pictures `[B, H, W, C]` in a codec of 8x8 blocks, about; differentiable.
+
+    A coefficient of a block's cosine transform takes log2(1 + |c| / step) bits.
+    """
+    if pictures.shape[-1] == 3:
+        pictures = ops.concatenate(hybrid_networks.split_luma(pictures), axis=-1)
+    planes = [pictures[..., i : i + 1] for i in range(pictures.shape[-1])]
+    kernel = _cosine_kernel()
+    coefficients = [
+        ops.conv(plane, kernel, strides=_BLOCK, data_format="channels_last") for plane in planes
+    ]
+    magnitudes = ops.abs(ops.stack(coefficients)[..., 1:])  # the means cost little
+    return ops.mean(ops.log(1.0 + magnitudes / _STEP)) / math.log(2.0)
+
+
+def _cosine_kernel():
+    """The orthonormal transform of a block as a convolution: `[8, 8, 1, 64]`."""
+    places = np.arange(_BLOCK)
+    basis = np.cos(np.pi * places[:, None] * (2 * places + 1) / (2 * _BLOCK))  # frequency, place
+    basis *= np.sqrt(np.where(places == 0, 1, 2) / _BLOCK)[:, None]
+    kernel = np.einsum("ua,vb->abuv", basis, basis)
+    return kernel.reshape(_BLOCK, _BLOCK, 1, _BLOCK**2).astype(np.float32)
+
+
+class PatchCoder:
+    """Takes patches through ComCNN, as it was at the last `update`, and the real codec.
+
+    It has networks of its own: those in training belong to `fit`, on JAX even their arrays.
+
+    Args:
+        config: `HybridConfig`.
+
+    Attributes:
+        qualities: list of those to train for.
+
+    Raises:
+        CodecError: the codec is not installed, or has no such qualities.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.base = base_codecs.make(config.base)
+        lowest, highest = config.lowest_quality, config.highest_quality
+        self.qualities = [q for q in self.base.qualities if lowest <= q <= highest]
+        if len(self.qualities) < 2:
+            raise CodecError(
+                f"expected a range of qualities of {config.base}, which has "
+                f"{self.base.qualities[0]} to {self.base.qualities[-1]}, received {lowest:g} to "
+                f"{highest:g}; change --qualities"
+            )
+        self._network = HybridNetwork.create(config)
+        compile_for = compilation.compile_for_inference
+        self._compress = compile_for(self._network.compress, self._network)
+        self._restore = compile_for(self._network.restore, self._network)
+
+    def update(self, network):
+        """Takes over the weights of a network."""
+        self._network.set_weights(network.get_weights())
+
+    def pixels(self, patches):
+        """What the networks see of uint8 `[B, H, W, 3]`: float32 `[B, H, W, C]` in [0, 1]."""
+        if self.config.channels == 1:
+            patches = [np.asarray(Image.fromarray(patch).convert("L")) for patch in patches]
+            patches = np.stack(patches)[..., None]
+        return patches.astype(np.float32) / 255.0
+
+    def code(self, pixels, qualities):
+        """Codes each picture at its quality.
+
+        Returns:
+            What the codec restored, the compact pictures, both float32 `[B, H/r, W/r, C]`, and the
+            sizes of the files in bytes.
+        """
+        compact = ops.convert_to_numpy(self._compress(pixels))
+        decoded, sizes = self.code_compact(compact, qualities)
+        return decoded, compact, sizes
+
+    def code_compact(self, compact, qualities):
+        decoded, sizes = [], []
+        for picture, quality in zip(_to_8_bits(compact), qualities):
+            file = self.base.encode(picture, quality)
+            decoded.append(base_codecs.with_colour(self.base.decode(file), picture.ndim == 3))
+            sizes.append(len(file))
+        return np.stack(decoded).reshape(compact.shape).astype(np.float32) / 255.0, sizes
+
+    def training_item(self, seed):
+        """A `transform` for `data.PatchBatches`: each patch at a quality at random."""
+
+        def transform(patches, step):
+            rng = np.random.default_rng((seed, _QUALITY_STREAM, step))
+            numbers = rng.integers(len(self.qualities), size=len(patches))
+            pixels = self.pixels(patches)
+            decoded, compact, _ = self.code(pixels, [self.qualities[n] for n in numbers])
+            return pixels, decoded, compact
+
+        return transform
+
+    def restore(self, decoded):
+        """8-bit pictures of what the codec restored: a list of `[H, W]` or `[H, W, 3]`."""
+        return _to_8_bits(np.concatenate([self._restore(one[None]) for one in decoded]))
+
+
+def _to_8_bits(pictures):
+    """List of uint8 `[H, W]` or `[H, W, 3]`."""
+    pictures = np.clip(np.rint(255.0 * pictures), 0, 255).astype(np.uint8)
+    return [one[..., 0] if one.shape[-1] == 1 else one for one in pictures]
+
+
+class Validation(keras.callbacks.Callback):
+    """Codes fixed crops for real after each epoch, and adds the figures to its logs.
+
+    Figures: mean PSNR and bits per pixel at the lowest, a middle and the highest quality, and as
+    loss the negative PSNR at the mean rate that the same qualities have without ComCNN. On a
+    logarithmic axis of bits the three points lie nearly on a line, which is fitted.
+
+    Args:
+        network: `HybridNetwork` in training.
+        coder: `PatchCoder`; it gets the weights, for the next epoch too.
+        crops: uint8 `[N, H, W, 3]`.
+        keeper: `training.RunKeeper`, which refuses weights that are no longer finite.
+    """
+
+    def __init__(self, network, coder, crops, keeper):
+        super().__init__()
+        self.network = network
+        self.coder = coder
+        self.keeper = keeper
+        self.pixels = coder.pixels(crops)
+        self.originals = _to_8_bits(self.pixels)
+        places = np.linspace(0, len(coder.qualities) - 1, _VALIDATION_QUALITIES)
+        self.qualities = sorted({coder.qualities[round(place)] for place in places})
+        self.reference = np.mean([self._plain_rate(quality) for quality in self.qualities])
+
+    def _plain_rate(self, quality):
+        """Logarithm of the bits per pixel that a mean of blocks takes."""
+        pixels = self.pixels
+        if self.coder.config.reduction == 2:
+            count, height, width, channels = pixels.shape
+            blocks = pixels.reshape(count, height // 2, 2, width // 2, 2, channels)
+            pixels = blocks.mean(axis=(2, 4))
+        _, sizes = self.coder.code_compact(pixels, [quality] * len(pixels))
+        return math.log2(self._bits_per_pixel(sizes))
+
+    def _bits_per_pixel(self, sizes):
+        return 8 * sum(sizes) / math.prod(self.pixels.shape[:3])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.coder.update(self.network)
+        figures = self.figures()
+        self.keeper.on_test_end(figures)
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs.update({f"val_{name}": value for name, value in figures.items()})
+
+    def figures(self):
+        """Dictionary of the figures."""
+        psnr, rates, figures = [], [], {}
+        for quality in self.qualities:
+            decoded, _, sizes = self.coder.code(self.pixels, [quality] * len(self.pixels))
+            pairs = zip(self.originals, self.coder.restore(decoded))
+            psnr.append(float(np.mean([metrics.psnr_db(*pair) for pair in pairs])))
+            rates.append(self._bits_per_pixel(sizes))
+            figures[f"psnr_db/quality_{quality:05.4g}"] = psnr[-1]
+            figures[f"bits_per_pixel/quality_{quality:05.4g}"] = rates[-1]
+        line = np.polyfit(np.log2(rates), psnr, 1)
+        return {"loss": -float(np.polyval(line, self.reference)), **figures}
+
+
+def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
+    """Trains a hybrid codec; see the module's docstring.
+
+    Args:
+        config: `HybridConfig`.
+        photos: `data.PhotoFolder` or `data.PhotoArrays`.
+        options: `HybridOptions`.
+        workdir: folder for checkpoint, preset and logs; made if missing.
+        resume: bool. Go on from the work folder's checkpoint.
+        initial_preset: `presets.Preset` whose weights to start from.
+        extra_callbacks: Keras callbacks, added last.
+
+    Returns:
+        Dictionary of the last validation's figures.
+
+    Raises:
+        CodecError: the work folder holds another run or cannot be written, the options do not fit
+            the data, or the loss ceased to be finite.
+    """
+    if checkpoints.exists(workdir) and not resume:
+        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+    keras.utils.set_random_seed(options.seed)
+    coder = PatchCoder(config)
+    with progressive.dtype_policy(options.precision):
+        network = HybridNetwork.create(config)
+    models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}
+    groups = {"model": network.variables}
+    groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
+    step = 0
+    if checkpoints.exists(workdir):
+        step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
+        logging.info("resumed at step %d of %d", step, options.steps)
+    elif initial_preset is not None:
+        presets.assign(initial_preset, network)
+    if step >= options.steps:
+        logging.info("nothing to do: the run has reached its %d steps", options.steps)
+        return {}
+    training.record_run(workdir, config, photos, options)
+    crops = data.validation_patches(
+        photos, options.validation_images, options.validation_size, options.seed
+    )
+    keeper = training.RunKeeper(workdir, groups, step, options.steps)
+    closed = [
+        monitoring.Progress(step, options.steps),
+        *monitoring.scalar_callbacks(os.path.join(workdir, training.LOG_FOLDER), step),
+    ]
+    export = training.PresetExport(
+        os.path.join(workdir, training.PRESET_FOLDER),
+        lambda: presets.from_network(network),
+        resumed=step > 0,
+    )
+    # The order counts: the first adds figures to the logs that the others read.
+    validation = Validation(network, coder, crops, keeper)
+    callbacks = [validation, *closed, export, keeper, *extra_callbacks]
+    coder.update(network)
+    try:
+        while step < options.steps:
+            turn = _turn_of(step // options.steps_per_epoch, config, options)
+            _let_learn(network, turn)
+            _fit_epoch(models[turn], coder, photos, options, step, callbacks)
+            step += options.steps_per_epoch
+    finally:
+        for callback in closed:
+            callback.close()
+    return keeper.figures
+
+
+def _fit_epoch(model, coder, photos, options, step, callbacks):
+    """One epoch, cut short where the run ends."""
+    batches = data.PatchBatches(
+        photos,
+        options.batch_size,
+        options.patch_size,
+        seed=options.seed,
+        first_step=step,
+        maximum_downscale=options.maximum_downscale,
+        threads=2,
+        transform=coder.training_item(options.seed),
+    )
+    try:
+        model.fit(
+            batches,
+            steps_per_epoch=min(options.steps_per_epoch, options.steps - step),
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    except Exception as error:
+        if batches.error is None:
+            raise
+        raise batches.error from error
+
+
+def _turns(config):
+    """The parts of the network that have something to learn."""
+    return {
+        "both": (RESTORATION, COMPACT),
+        "compact": (COMPACT,),
+        "restoration": (RESTORATION,),
+    }[config.networks]
+
+
+def _turn_of(epoch, config, options):
+    """Which part learns in an epoch, counted from 0."""
+    turns = _turns(config)
+    return turns[-1] if (epoch + 1) % options.compact_every == 0 else turns[0]
+
+
+def _let_learn(network, turn):
+    """Makes one part trainable, and the other not."""
+    for part in (network.restoration, network.compact):
+        if part is not None:
+            part.trainable = part.name == turn
+
+
+def _turn_model(network, turn, config, options):
+    """A compiled `TurnModel` with an optimiser of its own."""
+    epochs = range(-(-options.steps // options.steps_per_epoch))
+    rates = {RESTORATION: options.learning_rate, COMPACT: options.compact_learning_rate}
+    own = sum(_turn_of(epoch, config, options) == turn for epoch in epochs)
+    schedule = training.learning_rate_schedule(
+        training.TrainingOptions(
+            steps=max(1, own) * options.steps_per_epoch,
+            learning_rate=rates[turn],
+            warmup_steps=options.warmup_steps,
+        )
+    )
+    optimizer = distribution.Adam(schedule, global_clipnorm=options.clip_norm, name=f"{turn}_adam")
+    _let_learn(network, turn)
+    optimizer.build(network.trainable_variables)
+    model = TurnModel(network, turn, options.rate_weight, name=turn)
+    model.compile(optimizer=optimizer, jit_compile=training.jit_compile())
+    return model

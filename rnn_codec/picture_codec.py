@@ -1,0 +1,239 @@
+"""What all codecs of pictures share: files, metadata, figures, and checks of requests."""
+
+import abc
+import dataclasses
+import functools
+import os
+
+import numpy as np
+
+from rnn_codec import bitstream, image_io, metrics, presets
+from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.targets import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A file and what the encoder knows of it. Figures of quality are computed when asked for."""
+
+    data: bytes
+    iterations: int
+    original: image_io.Picture
+    picture: image_io.Picture  # what `decode` returns for `data`
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def settings(self):
+        """What the encoder chose, by name."""
+        return {"iterations": self.iterations}
+
+    @property
+    def bpp(self):
+        """Bits per pixel of the whole file."""
+        return 8 * len(self.data) / (self.original.width * self.original.height)
+
+    @functools.cached_property
+    def psnr_db(self):
+        """Over all 8-bit samples, alpha apart."""
+        return metrics.psnr_db(self.original.pixels, self.picture.pixels)
+
+    @functools.cached_property
+    def ms_ssim(self):
+        """Mean of the channels; None for a side below 161 pixels, too small for five scales."""
+        return metrics.ms_ssim(self.original.pixels, self.picture.pixels)
+
+
+class PictureCodec(abc.ABC):
+    """Base of codecs that make `.rnnc` files of pictures.
+
+    Attributes:
+        config: the preset's configuration.
+        preset: `presets.Preset` with weights.
+        identity: bytes that name the preset in files.
+    """
+
+    def __init__(self, preset):
+        self.config = preset.config
+        self.preset = preset
+        self.identity = preset.identity
+
+    @abc.abstractmethod
+    def encode_picture(self, picture, target=Target(), **options):
+        """Returns the `Encoded` of an `image_io.Picture`."""
+
+    @abc.abstractmethod
+    def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+        """Restores a picture with its metadata, at one or more iteration counts.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: list of int, or "all". Defaults to the last whole one.
+            strict: bool. Whether any damage is an error.
+            limits: `bitstream.Limits`, checked before anything is allocated.
+
+        Yields:
+            Pairs of iteration count and `image_io.Picture`, in ascending order. The pictures'
+            warnings tell what was damaged.
+
+        Raises:
+            CodecError: as for `decode`.
+        """
+
+    def save_preset(self, folder):
+        """Writes configuration and weights; `from_preset(folder)` reads them."""
+        presets.save(self.preset, folder)
+
+    def decode(self, data, iterations=None, strict=False):
+        """Restores pixels.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: int. Defaults to all whole ones that the bytes hold.
+            strict: bool. Whether any damage is an error, not only damage that leaves nothing.
+
+        Returns:
+            uint8 array, shaped as it was given to `encode` (`[H, W]` for grey).
+
+        Raises:
+            CodecError: the bytes are no such file, of another model, or hold fewer iterations.
+        """
+        counts = None if iterations is None else [iterations]
+        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
+        return image_io.to_array(picture)
+
+    def encode_file(self, source, destination, target=Target(), **options):
+        """Compresses the picture of one file into another, with its metadata.
+
+        Args:
+            source: path of a picture, or its bytes.
+            destination: path of the `.rnnc` file, written whole or not at all.
+            target: `Target`.
+            **options: as for `encode_picture`.
+
+        Returns:
+            `Encoded`.
+
+        Raises:
+            CodecError: a file cannot be read or written, or the target cannot be met.
+        """
+        _check_destination(source, destination)
+        encoded = self.encode_picture(image_io.read_picture(source), target, **options)
+        image_io.write_atomically(destination, encoded.data)
+        return encoded
+
+    def decode_file(self, source, destination, iterations=None, strict=False):
+        """Restores the picture of a `.rnnc` file into a file in the format of its extension.
+
+        Args:
+            source: path of a `.rnnc` file.
+            destination: path of the picture, written whole or not at all.
+            iterations, strict: as for `decode`.
+
+        Returns:
+            `image_io.Picture`, as written.
+
+        Raises:
+            CodecError: as for `decode`, or a file cannot be read or written.
+        """
+        _check_destination(source, destination)
+        counts = None if iterations is None else [iterations]
+        data = image_io.read_bytes(source)
+        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
+        image_io.write_picture(picture, destination)
+        return picture
+
+    def header_of(self, picture, iterations):
+        """The `bitstream.Header` of a picture's file."""
+        return bitstream.Header(
+            width=picture.width,
+            height=picture.height,
+            is_rgb=picture.is_rgb,
+            has_alpha=picture.alpha is not None,
+            iterations=iterations,
+            model_id=self.identity,
+        )
+
+    def check_model(self, header):
+        """Raises `CodecError` for a file that another model wrote."""
+        if header.model_id != self.identity:
+            raise ModelMismatchError(
+                f"expected a file of model {self.identity.hex()} (preset {self.config.name!r}), "
+                f"received one of model {header.model_id.hex()}; decode it with the preset that "
+                "wrote it"
+            )
+        if header.iterations > self.config.iterations:
+            raise BitstreamError(
+                f"the header declares {header.iterations} iterations, where preset "
+                f"{self.config.name!r} has {self.config.iterations}; the file was not written by "
+                "this codec"
+            )
+
+
+def frame_of(contents):
+    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
+    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
+    alpha = None
+    if contents.alpha is not None:
+        alpha = image_io.decode_alpha(contents.alpha, header.width, header.height)
+    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
+    return image_io.Picture(
+        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
+        alpha=alpha,
+        icc_profile=metadata.icc_profile,
+        exif=metadata.exif,
+        xmp=metadata.xmp,
+        warnings=warnings,
+    )
+
+
+def check_similarity_target(target, picture):
+    """Raises `CodecError` where a picture is too small for the figure that a target names."""
+    if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:
+        raise CodecError(
+            f"expected sides of at least {metrics.MINIMUM_SIDE} pixels for a target MS-SSIM, "
+            f"received {picture.width} x {picture.height}; give another target"
+        )
+
+
+def check_held(counts, contents):
+    """Raises `BitstreamError` for iteration counts that a file does not hold."""
+    held = len(contents.planes)
+    absent = [count for count in counts if count not in range(1, held + 1)]
+    if absent:
+        raise BitstreamError(
+            f"expected 1 to {held} iterations, which is what the file holds, received {absent[0]!r}"
+        )
+
+
+def target_too_low(target, data, picture, what):
+    """The `CodecError` for a bound on size that the smallest file exceeds; `what` makes it."""
+    bound = f"{target.target_bytes} bytes"
+    if target.target_bpp is not None:
+        bound = f"{target.target_bpp:g} bits per pixel"
+    return CodecError(
+        f"expected a file of at most {bound}, but {what} with what the picture carries takes "
+        f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.3g} bits per "
+        "pixel; raise the target, or drop metadata and alpha"
+    )
+
+
+def with_missed_target(encoded, target, where):
+    """An `Encoded` with a warning if it does not reach the target; `where` says with what."""
+    for name, wanted, figure in (
+        ("PSNR", target.target_psnr, "psnr_db"),
+        ("MS-SSIM", target.target_msssim, "ms_ssim"),
+    ):
+        if wanted is not None and getattr(encoded, figure) < wanted:
+            warning = (
+                f"the target {name} of {wanted:g} is not reached: "
+                f"{getattr(encoded, figure):.4g} {where}"
+            )
+            encoded = dataclasses.replace(encoded, warnings=(*encoded.warnings, warning))
+    return encoded
+
+
+def _check_destination(source, destination):
+    """A result must not replace what it was made of."""
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_path and os.path.realpath(source) == os.path.realpath(destination):
+        raise CodecError(f"{destination}: is the input too; name another file")

@@ -1,0 +1,78 @@
+"""Tests for rnn_codec/base_codecs.py."""
+
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import features
+import testing
+
+from rnn_codec import base_codecs, metrics
+from rnn_codec.errors import CodecError
+
+BASES = tuple(base_codecs.CODECS)
+
+
+class CodecsTest(parameterized.TestCase):
+    """What holds for each standard codec."""
+
+    @parameterized.product(name=BASES, mode=("L", "RGB"))
+    def test_higher_qualities_are_closer(self, name, mode):
+        pixels, codec = testing.make_array(61, 83, mode), base_codecs.make(name)
+        psnr, sizes = [], []
+        for quality in (codec.qualities[0], codec.default_quality, codec.qualities[-1]):
+            data = codec.encode(pixels, quality)
+            restored = base_codecs.with_colour(codec.decode(data), mode == "RGB")
+            self.assertEqual((restored.shape, restored.dtype), (pixels.shape, np.uint8))
+            sizes.append(len(data))
+            psnr.append(metrics.psnr_db(pixels, restored))
+        self.assertEqual((sizes, psnr), (sorted(sizes), sorted(psnr)))
+
+    @parameterized.parameters(*BASES)
+    def test_qualities_ascend(self, name):
+        kind = base_codecs.CODECS[name]
+        self.assertEqual(list(kind.qualities), sorted(set(kind.qualities)))
+        self.assertEqual(
+            base_codecs.checked_quality(kind, kind.default_quality), kind.default_quality
+        )
+
+    def test_coders_and_extensions_differ(self):
+        for attribute in ("coder", "extension"):
+            values = {getattr(kind, attribute) for kind in base_codecs.CODECS.values()}
+            self.assertLen(values, len(BASES))
+
+    @parameterized.parameters(*BASES)
+    def test_sizes_are_limited(self, name):
+        codec = base_codecs.make(name)
+        data = codec.encode(testing.make_array(40, 40), codec.default_quality)
+        with self.assertRaisesRegex(CodecError, "expected at most 1,599 pixels") as caught:
+            codec.decode(data, max_pixels=1599)
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertEqual(codec.decode(data, max_pixels=1600).shape, (40, 40, 3))
+
+    @parameterized.parameters(*BASES)
+    def test_other_bytes(self, name):
+        with self.assertRaises(CodecError) as caught:
+            base_codecs.make(name).decode(b"no picture")
+        self.assertNotIn("\n", str(caught.exception))
+
+
+class MakeTest(absltest.TestCase):
+    def test_a_missing_package(self):
+        pattern = r"heif: .*pillow_heif.*rnn-codec\[baselines-gpl\]"
+        with (
+            mock.patch.dict("sys.modules", pillow_heif=None),
+            self.assertRaisesRegex(base_codecs.UnavailableError, pattern),
+        ):
+            base_codecs.make("heif")
+
+    def test_a_pillow_without_a_library(self):
+        with (
+            mock.patch.object(features, "check", return_value=False),
+            self.assertRaisesRegex(base_codecs.UnavailableError, "webp: expected a Pillow with"),
+        ):
+            base_codecs.make("webp")
+
+
+if __name__ == "__main__":
+    absltest.main()

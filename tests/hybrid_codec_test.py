@@ -1,0 +1,309 @@
+"""Tests for rnn_codec/hybrid_codec.py."""
+
+import dataclasses
+import io
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import Image
+import testing
+
+from rnn_codec import base_codecs, bitstream, hybrid_codec, image_io, metrics, presets
+from rnn_codec.codec import Codec
+from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
+from rnn_codec.targets import Target
+
+BASES = tuple(base_codecs.CODECS)
+SIZES = ((1, 1), (1, 7), (2, 2), (33, 50), (64, 48))
+
+
+def with_plane(data, plane):
+    """The file with another plane."""
+    contents = bitstream.read(data)
+    return bitstream.write(contents.header, [plane], contents.metadata, contents.alpha)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def jpeg(height, width):
+    return base_codecs.make("jpeg").encode(testing.make_array(height, width), 50)
+
+
+class RoundTripTest(parameterized.TestCase):
+    @parameterized.product(base=BASES, mode=("L", "RGB", "LA", "RGBA"))
+    def test_every_base_and_mode(self, base, mode):
+        codec, image = testing.make_hybrid(), testing.make_array(33, 50, mode)
+        restored = codec.decode(codec.encode(image, base=base))
+        self.assertEqual((restored.shape, restored.dtype), (image.shape, np.uint8))
+        if "A" in mode:
+            np.testing.assert_array_equal(restored[..., -1], image[..., -1])
+
+    @parameterized.product(size=SIZES, networks=tuple(testing.HYBRIDS), mode=("L", "RGB"))
+    def test_every_size_and_network(self, size, networks, mode):
+        codec, image = testing.make_hybrid(networks), testing.make_array(*size, mode)
+        encoded = codec.encode_picture(image_io.picture_from_array(image))
+        np.testing.assert_array_equal(codec.decode(encoded.data), encoded.picture.pixels)
+        self.assertEqual(encoded.picture.pixels.shape, image.shape)
+
+    @parameterized.parameters(*BASES)
+    def test_a_pixel(self, base):
+        codec, image = testing.make_hybrid(), testing.make_array(1, 1)
+        try:
+            restored = codec.decode(codec.encode(image, base=base))
+        except CodecError as error:  # a library may refuse so small a picture
+            self.assertNotIn("\n", str(error))
+        else:
+            self.assertEqual(restored.shape, image.shape)
+
+    def test_untrained_networks_are_a_mean_and_a_bicubic_filter(self):
+        image = np.asarray(Image.fromarray(testing.make_array(8, 8)).resize((64, 64)))
+        codec = testing.make_hybrid()
+        encoded = codec.encode_picture(image_io.picture_from_array(image), base="jpeg", quality=95)
+        self.assertGreater(metrics.psnr_db(image, encoded.picture.pixels), 30)
+
+    def test_grey_networks_keep_colours(self):
+        image = np.full((32, 32, 3), (200, 60, 120), np.uint8)
+        codec = testing.make_hybrid("grey")
+        restored = codec.decode(codec.encode(image, quality=90))
+        np.testing.assert_allclose(restored, image, atol=4)
+
+    def test_metadata_are_carried(self):
+        picture = image_io.picture_from_array(testing.make_array(20, 20))
+        picture = dataclasses.replace(picture, icc_profile=b"icc", xmp=b"<x/>")
+        codec = testing.make_hybrid()
+        ((_, restored),) = codec.decode_picture(codec.encode_picture(picture).data)
+        self.assertEqual((restored.icc_profile, restored.xmp), (b"icc", b"<x/>"))
+
+    def test_files(self):
+        folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        Image.fromarray(testing.make_array(20, 30)).save(folder / "in.png")
+        codec = testing.make_hybrid()
+        encoded = codec.encode_file(folder / "in.png", folder / "a.rnnc", base="webp")
+        self.assertEqual(encoded.settings, {"base": "webp", "quality": 50})
+        codec.decode_file(folder / "a.rnnc", folder / "out.png")
+        with Image.open(folder / "out.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), encoded.picture.pixels)
+
+    @parameterized.parameters(*testing.HYBRIDS)
+    def test_tiles_do_not_show(self, networks):
+        codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(150, 90)
+        whole = codec._restore(codec.compress(image)).astype(int)
+        with mock.patch.object(hybrid_codec, "_TILE", 16):
+            tiled = codec._restore(codec.compress(image))
+        # A sum in another order may round to the other side.
+        self.assertLessEqual(np.abs(whole - tiled).max(), 1)
+        self.assertLess((whole != tiled).mean(), 0.01)
+
+    def test_precision_of_half_is_near(self):
+        image = testing.make_array(64, 64)
+        preset = testing.make_hybrid("both", seed=1).preset
+        full, half = (hybrid_codec.HybridCodec(preset, p) for p in ("float32", "bfloat16"))
+        data = full.encode(image)
+        difference = full.decode(data).astype(int) - half.decode(data)
+        self.assertLess(np.abs(difference).mean(), 0.5)
+
+
+class PresetTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = self.enter_context(tempfile.TemporaryDirectory())
+
+    @parameterized.parameters(*testing.HYBRIDS)
+    def test_saved_and_loaded_through_the_recurrent_codecs_name(self, networks):
+        codec = testing.make_hybrid(networks, seed=1)
+        codec.save_preset(self.folder)
+        loaded = Codec.from_preset(self.folder)
+        self.assertIsInstance(loaded, hybrid_codec.HybridCodec)
+        self.assertEqual(loaded.identity, codec.identity)
+        image = testing.make_array(32, 32)
+        data = codec.encode(image)
+        np.testing.assert_array_equal(loaded.decode(data), codec.decode(data))
+
+    def test_identity_depends_on_what_no_gradient_moves(self):
+        preset = testing.make_hybrid().preset
+        name = next(name for name in preset.weights if "moving_variance" in name)
+        other = dataclasses.replace(
+            preset, weights={**preset.weights, name: 2 * preset.weights[name]}
+        )
+        self.assertNotEqual(preset.identity, other.identity)
+
+    def test_another_kind_of_codec(self):
+        presets.save(testing.make_hybrid().preset, self.folder)
+        path = pathlib.Path(self.folder, "config.json")
+        path.write_text(path.read_text().replace('"hybrid"', '"other"', 1))
+        with self.assertRaisesRegex(PresetError, "config.json: expected a codec's configuration"):
+            presets.load(self.folder)
+
+
+class TargetTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_hybrid()
+        self.picture = image_io.picture_from_array(testing.make_array(180, 170))
+
+    @parameterized.parameters(
+        {"target_bytes": 2000}, {"target_bpp": 0.6}, {"target_bytes": 2000, "base": "jpeg2000"}
+    )
+    def test_highest_quality_that_fits(self, base="jpeg", **target):
+        target = Target(**target)
+        encoded = self.codec.encode_picture(self.picture, target, base)
+        self.assertTrue(target.allows(len(encoded.data), 180 * 170))
+        qualities = base_codecs.CODECS[base].qualities
+        better = qualities[qualities.index(encoded.quality) + 1]
+        encoded = self.codec.encode_picture(self.picture, base=base, quality=better)
+        self.assertFalse(target.allows(len(encoded.data), 180 * 170))
+
+    @parameterized.parameters(("target_psnr", 22.0, "psnr_db"), ("target_msssim", 0.9, "ms_ssim"))
+    def test_lowest_quality_that_reaches(self, name, value, figure):
+        encoded = self.codec.encode_picture(self.picture, Target(**{name: value}))
+        self.assertGreaterEqual(getattr(encoded, figure), value)
+        self.assertEqual(encoded.warnings, ())
+        lower = self.codec.encode_picture(self.picture, quality=encoded.quality - 1)
+        self.assertLess(getattr(lower, figure), value)
+
+    def test_out_of_reach(self):
+        encoded = self.codec.encode_picture(self.picture, Target(target_psnr=60))
+        self.assertEqual(encoded.quality, 95)
+        self.assertRegex(encoded.warnings[0], "the target PSNR of 60 is not reached: .* 95$")
+
+    @parameterized.named_parameters(
+        ("too_small", Target(target_bytes=100), {}, "at most 100 bytes, but the lowest quality of"),
+        ("iterations", Target(iterations=1), {}, "received a number of iterations"),
+        ("both", Target(target_bpp=1), {"quality": 5}, "a quality or a target, received both"),
+        ("quality", Target(), {"quality": 96}, "of jpeg from 1 to 95, a whole number, received 96"),
+        ("half", Target(), {"quality": 5.5}, "from 1 to 95, a whole number, received 5.5"),
+        ("rate", Target(), {"quality": 50, "base": "jpeg2000"}, "from 0.05 to .* bits per pixel"),
+        ("base", Target(), {"base": "gif"}, "'gif': expected a base codec of jpeg, .*heif"),
+    )
+    def test_faults(self, target, options, pattern):
+        with self.assertRaisesRegex(CodecError, pattern) as caught:
+            self.codec.encode_picture(self.picture, target, **options)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_small_for_a_similarity(self):
+        picture = image_io.picture_from_array(testing.make_array(100, 170))
+        with self.assertRaisesRegex(CodecError, "sides of at least 161 pixels"):
+            self.codec.encode_picture(picture, Target(target_msssim=0.9))
+
+    def test_larger_than_the_base_can_hold(self):
+        picture = image_io.picture_from_array(np.zeros((2, 2 * 16384), np.uint8))
+        with self.assertRaisesRegex(CodecError, "that webp can hold, received one of 16384 x 1 "):
+            self.codec.encode_picture(picture, base="webp")
+
+
+class ContainerTest(parameterized.TestCase):
+    """What is in the file, and files that no encoder wrote."""
+
+    @parameterized.parameters(*BASES)
+    def test_the_file_inside_is_the_bases_own(self, base):
+        codec, image = testing.make_hybrid(), testing.make_array(40, 60)
+        data = codec.encode(image, base=base)
+        file, extension = base_codecs.extract(data)
+        kind = base_codecs.CODECS[base]
+        self.assertEqual(extension, kind.extension)
+        self.assertEqual(file, kind().encode(codec.compress(image), kind.default_quality))
+        self.assertEqual(bitstream.read_info(data).coders, (base,))
+        # What is around it: header, type, length, checksum.
+        self.assertLess(len(data) - len(file), 40)
+
+    def test_nothing_to_extract(self):
+        data = testing.make_codec().encode(testing.make_array(16, 16))
+        with self.assertRaisesRegex(BitstreamError, "expected a file of the hybrid codec"):
+            base_codecs.extract(data)
+
+    def test_codecs_do_not_take_each_others_files(self):
+        image = testing.make_array(16, 16)
+        ours, other = testing.make_hybrid(), testing.make_codec()
+        for writer, reader in ((ours, other), (other, ours)):
+            with self.assertRaises(ModelMismatchError):
+                reader.decode(writer.encode(image))
+
+    @parameterized.named_parameters(
+        (
+            "larger",
+            base_codecs.Jpeg.coder,
+            jpeg(64, 64),
+            "at most 300 pixels, .*; the file was",
+        ),
+        (
+            "other_size",
+            base_codecs.Jpeg.coder,
+            jpeg(15, 20),
+            "expected 15 x 20 .* 20 x 15",
+        ),
+        ("png", base_codecs.Jpeg.coder, png(testing.make_array(20, 15)), "are none"),
+        ("empty", base_codecs.Jpeg.coder, b"", "received an empty file"),
+        ("cut", base_codecs.Jpeg.coder, jpeg(20, 15)[:200], "JPEG file: expected"),
+        ("wrong_base", base_codecs.WebP.coder, jpeg(20, 15), "expected a picture .WEBP."),
+        ("no_heif", base_codecs.Heif.coder, jpeg(20, 15), "HEIF file: expected an intact one"),
+        ("raw", bitstream.RAW, b"bits", "expected a file of the hybrid codec"),
+        ("unknown", 99, b"bits", "expected a file of the hybrid codec"),
+    )
+    def test_hostile(self, coder, payload, pattern):
+        codec = testing.make_hybrid()
+        data = codec.encode(testing.make_array(40, 30))
+        with self.assertRaisesRegex(BitstreamError, pattern) as caught:
+            codec.decode(with_plane(data, bitstream.Plane(coder, payload)))
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_pixels_are_limited_before_anything_is_decoded(self):
+        data = testing.make_hybrid().encode(testing.make_array(40, 30))
+        limits = bitstream.Limits(max_pixels=1000)
+        with (
+            mock.patch.object(base_codecs.Jpeg, "decode", side_effect=AssertionError),
+            self.assertRaisesRegex(BitstreamError, "at most 1,000 pixels"),
+        ):
+            list(testing.make_hybrid().decode_picture(data, limits=limits))
+
+    @parameterized.parameters(*BASES)
+    def test_every_cut_is_an_error_of_one_line(self, base):
+        codec = testing.make_hybrid()
+        data = codec.encode(testing.make_array(20, 20), base=base)
+        for size in range(0, len(data), 7):
+            with self.assertRaises(CodecError) as caught:
+                codec.decode(data[:size])
+            self.assertNotIn("\n", str(caught.exception))
+
+    @parameterized.parameters(*BASES)
+    def test_damage_that_no_checksum_tells(self, base):
+        codec = testing.make_hybrid()
+        data = codec.encode(testing.make_array(20, 20), base=base)
+        plane, rng = bitstream.read(data).planes[0], np.random.default_rng(0)
+        for _ in range(20):
+            payload = bytearray(plane.payload)
+            payload[rng.integers(len(payload))] ^= 1 << rng.integers(8)
+            damaged = with_plane(data, bitstream.Plane(plane.coder, bytes(payload)))
+            try:
+                self.assertEqual(codec.decode(damaged).shape, (20, 20, 3))
+            except CodecError as error:
+                self.assertNotIn("\n", str(error))
+
+    def test_iterations(self):
+        codec = testing.make_hybrid()
+        data = codec.encode(testing.make_array(20, 20))
+        np.testing.assert_array_equal(codec.decode(data, iterations=1), codec.decode(data))
+        with self.assertRaisesRegex(BitstreamError, "1 to 1 iterations.*received 2"):
+            codec.decode(data, iterations=2)
+
+
+class RestoreTest(absltest.TestCase):
+    def test_size_and_metadata_stay(self):
+        picture = image_io.picture_from_array(testing.make_array(31, 20))
+        picture = dataclasses.replace(picture, xmp=b"<x/>")
+        restored = testing.make_hybrid("restoration").restore_picture(picture)
+        self.assertEqual((restored.pixels.shape, restored.xmp), ((31, 20, 3), b"<x/>"))
+
+    def test_networks_of_half_the_size(self):
+        with self.assertRaisesRegex(CodecError, "expected one of RecCNN alone"):
+            testing.make_hybrid().restore_picture(None)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,154 @@
+"""Tests for rnn_codec/hybrid_networks.py and rnn_codec/hybrid_config.py."""
+
+import dataclasses
+
+from absl.testing import absltest, parameterized
+import keras
+from keras import ops
+import numpy as np
+from PIL import Image
+import testing
+
+from rnn_codec import base_codecs, complexity, hybrid_config, hybrid_networks, presets, progressive
+from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid_networks import HybridNetwork
+
+SMALL = HybridConfig("small", layers=3, filters=8)
+
+
+def random_pictures(*shape):
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+class NetworkTest(parameterized.TestCase):
+    def test_layers_of_the_paper(self):
+        network = HybridNetwork.create(HybridConfig("paper", colour="grey"))
+        self.assertEqual(network.compact.count_params(), 38_145)
+        self.assertEqual(network.restoration.count_params(), 670_529)
+        convolutions = [
+            layer for layer in network.restoration.layers if isinstance(layer, keras.layers.Conv2D)
+        ]
+        self.assertLen(convolutions, 20)
+        self.assertLen(network.restoration.layers, 20 + 18 + 18)  # normalised and cut at zero
+        self.assertEqual([layer.strides[0] for layer in network.compact.layers], [1, 2, 1])
+
+    def test_blocks_cost_a_quarter(self):
+        paper, blocks = (
+            complexity.measure(HybridConfig("a", colour="grey", block=block)) for block in (1, 2)
+        )
+        self.assertAlmostEqual(blocks.synthesis_macs / paper.synthesis_macs, 0.25, delta=0.01)
+        self.assertEqual(paper.synthesis_macs, 664_704)
+        self.assertEqual(paper.encoder_macs, 9_936)
+
+    @parameterized.product(name=tuple(testing.HYBRIDS), channels=(1, 3))
+    def test_shapes(self, name, channels):
+        network = testing.make_hybrid(name).network
+        pixels = random_pictures(2, 16, 24, channels)
+        compact = network.compress(pixels)
+        reduction = network.config.reduction
+        self.assertEqual(compact.shape, (2, 16 // reduction, 24 // reduction, channels))
+        restored = network.restore(compact)
+        self.assertEqual(restored.shape, pixels.shape)
+        self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
+
+    @parameterized.parameters("grey", "rgb")
+    def test_starts_as_a_mean_and_a_bicubic_filter(self, colour):
+        network = HybridNetwork.create(dataclasses.replace(SMALL, colour=colour))
+        pixels = random_pictures(1, 16, 24, network.config.channels)
+        compact = ops.convert_to_numpy(network.compress(pixels))
+        mean = pixels.reshape(1, 8, 2, 12, 2, -1).mean(axis=(2, 4))
+        np.testing.assert_allclose(compact, mean, atol=1e-6)
+        restored = ops.convert_to_numpy(network(pixels))
+        np.testing.assert_allclose(restored, hybrid_networks.upsample(compact), atol=1e-6)
+
+    def test_grey_networks_leave_chroma_alone(self):
+        network = testing.make_hybrid("grey", seed=1).network
+        pixels = random_pictures(1, 16, 16, 3)
+        _, chroma = hybrid_networks.split_luma(network.restore(pixels))
+        _, expected = hybrid_networks.split_luma(pixels)
+        expected = hybrid_networks.upsample(expected)
+        np.testing.assert_allclose(chroma, expected, atol=1e-5)
+
+    def test_grey_pictures_stay_grey_in_networks_of_colour(self):
+        network = testing.make_hybrid(seed=1).network
+        grey = random_pictures(1, 16, 16, 1)
+        of_three = network.compress(np.repeat(grey, 3, axis=-1))
+        of_one = network.compress(grey)
+        np.testing.assert_allclose(of_one, ops.mean(of_three, -1, keepdims=True), atol=1e-6)
+
+    def test_config_round_trip(self):
+        network = testing.make_hybrid("blocks").network
+        again = HybridNetwork.from_config(network.get_config())
+        self.assertEqual(again.config, network.config)
+
+    def test_compact_pictures_are_not_rounded_by_half_precision(self):
+        with progressive.dtype_policy("mixed_bfloat16"):
+            network = HybridNetwork.create(SMALL)
+        compact = ops.convert_to_numpy(network.compress(random_pictures(1, 16, 16, 3)))
+        self.assertGreater(np.abs(compact - np.round(compact * 256) / 256).max(), 1e-3)
+
+
+class FilterTest(parameterized.TestCase):
+    def test_upsampling_is_pillows_bicubic(self):
+        small = random_pictures(1, 12, 9, 1)
+        image = Image.fromarray(small[0, ..., 0])
+        expected = np.asarray(image.resize((18, 24), Image.Resampling.BICUBIC))
+        upsampled = ops.convert_to_numpy(hybrid_networks.upsample(small))[0, ..., 0]
+        # At the edges Pillow leaves out what is outside; here the edge goes on.
+        inner = slice(4, -4)
+        np.testing.assert_allclose(upsampled[inner, inner], expected[inner, inner], atol=1e-5)
+
+    @parameterized.parameters(1, 2, 3)
+    def test_upsampling_the_smallest(self, side):
+        flat = np.full((1, side, 1, 3), 0.7, np.float32)
+        upsampled = hybrid_networks.upsample(flat)
+        self.assertEqual(upsampled.shape, (1, 2 * side, 2, 3))
+        np.testing.assert_allclose(upsampled, 0.7, atol=1e-6)
+
+    def test_luma_there_and_back(self):
+        pixels = random_pictures(1, 4, 4, 3)
+        joined = hybrid_networks.join_luma(*hybrid_networks.split_luma(pixels))
+        np.testing.assert_allclose(joined, pixels, atol=1e-6)
+
+    def test_luma_is_jpegs(self):
+        pixels = np.rint(255 * random_pictures(8, 8, 3)).astype(np.uint8)
+        luma, _ = hybrid_networks.split_luma(pixels.astype(np.float32))
+        expected = np.asarray(Image.fromarray(pixels).convert("L"), np.float32)
+        np.testing.assert_allclose(ops.convert_to_numpy(luma)[..., 0], expected, atol=1)
+
+
+class ConfigTest(parameterized.TestCase):
+    def test_bases_are_those_that_there_are(self):
+        self.assertEqual(hybrid_config.BASES, tuple(base_codecs.CODECS))
+
+    @parameterized.parameters(
+        ({"networks": "none"}, "networks must be one of"),
+        ({"colour": "cmyk"}, "colour must be one of"),
+        ({"base": "gif"}, "base must be one of"),
+        ({"block": 3}, "block must be one of"),
+        ({"layers": 1}, "layers must be 2 to 100"),
+        ({"filters": 2}, "filters must be 4 to 1024"),
+        ({"lowest_quality": 80}, "lowest_quality must be from 0 to highest_quality"),
+        ({"layers": 2.0}, "layers must be int"),
+    )
+    def test_faults(self, values, pattern):
+        with self.assertRaisesRegex(ValueError, pattern):
+            HybridConfig("a", **values)
+
+    def test_whole_numbers_are_the_same_configuration(self):
+        self.assertEqual(HybridConfig("a", lowest_quality=5), HybridConfig("a", lowest_quality=5.0))
+        values = HybridConfig("a", lowest_quality=5).to_dict()
+        self.assertEqual(HybridConfig.from_dict(values), HybridConfig("a"))
+
+    @parameterized.parameters(
+        *(name for name, one in presets.CONFIGS.items() if isinstance(one, HybridConfig))
+    )
+    def test_presets_have_qualities_of_their_base(self, name):
+        config = presets.CONFIGS[name]
+        qualities = base_codecs.CODECS[config.base].qualities
+        self.assertLessEqual(qualities[0], config.lowest_quality)
+        self.assertLessEqual(config.highest_quality, qualities[-1])
+
+
+if __name__ == "__main__":
+    absltest.main()
