@@ -91,6 +91,34 @@ class FlagsTest(TrainTest):
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
 
+class HybridTest(TrainTest):
+    def test_trains_a_preset(self):
+        training_runs.write_photographs(self.photos)
+        testing.make_hybrid().save_preset(os.path.join(self.folder, "start"))
+        args = (
+            "--model=hybrid", f"--preset={self.folder}/start", "--initial_weights", "--block=2",
+            "--base=webp", "--qualities=10,50", "--steps=5", "--steps_per_epoch=2",
+            "--compact_every=2", "--batch_size=2", "--patch_size=32", "--validation_images=1",
+            "--validation_size=32", "--validation_percent=30", "--nobatch_normalisation",
+        )  # fmt: skip
+        # Other layers than those of the weights.
+        code, stderr = self.main(*args)
+        self.assertEqual(code, 1)
+        self.assertRegex(stderr, "train: preset .* its weights are of another network")
+        code, stderr = self.main(*(arg for arg in args if arg != "--initial_weights"))
+        self.assertEqual(code, 0, stderr)
+        config = presets.load(os.path.join(self.workdir, "preset")).config
+        self.assertEqual((config.base, config.block), ("webp", 2))
+        self.assertEqual((config.lowest_quality, config.highest_quality), (10, 50))
+        self.assertEqual(steps_done(self.workdir), 5)
+
+
+def steps_done(workdir):
+    """The steps that a run has done."""
+    state = training_runs.read_checkpoint(workdir)["state"]
+    return json.loads(state.tobytes())["step"]
+
+
 class FaultsTest(TrainTest):
     """Faults that are seen before a first step."""
 
@@ -125,6 +153,24 @@ class FaultsTest(TrainTest):
     def test_a_flag_that_a_context_model_has_no_use_for(self):
         args = ["--model=context", f"--preset={testing.preset_folder()}", "--loss=l1"]
         self.assert_fault(args, "--loss: has no meaning with --model=context; leave it out")
+
+    @parameterized.named_parameters(
+        ("width", ["--width=2"], "--width: has no meaning with --model=hybrid; leave it out"),
+        ("qualities", ["--qualities=9,3"], "--qualities=9,3: lowest_quality must be from 0 to"),
+        ("preset", ["--preset=gru"], "--preset=gru: expected one of another kind of codec for"),
+        ("none", ["--qualities=97,99"], "expected a range of qualities of jpeg, which has 1 to 95"),
+    )
+    def test_hybrid(self, args, pattern):
+        training_runs.write_photographs(self.photos)
+        self.assert_fault(["--model=hybrid", "--patch_size=32", *args], pattern)
+
+    @parameterized.parameters(
+        ("--base=webp", "--base: has no meaning with --model=codec; leave it out"),
+        ("--preset=hybrid", "--preset=hybrid: expected one of another kind of codec for"),
+    )
+    def test_what_only_the_hybrid_codec_has(self, arg, pattern):
+        training_runs.write_photographs(self.photos)
+        self.assert_fault([arg], pattern)
 
     def test_workdir_in_use(self):
         training_runs.write_photographs(self.photos)
