@@ -334,8 +334,7 @@ def coded_crops(preset, photos, options, workdir):
     coded = _read_crops(path, key, preset.config.bits)
     if coded is not None:
         return coded
-    with progressive.dtype_policy(compilation.fastest_precision()):
-        network = progressive.ProgressiveNetwork.create(preset.config)
+    network = progressive.ProgressiveNetwork.create(preset.config)
     presets.assign(preset, network)
     steps = compilation.CompiledSteps(network)
     coded = []

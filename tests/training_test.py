@@ -443,7 +443,8 @@ class DevicesTest(WorkdirTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         count, share, *losses = map(float, process.stdout.split())
         self.assertGreater(count, 50)
-        self.assertLess(share, 1e-4)
+        # Rounding only: gradients summed instead of averaged, say, would make it one.
+        self.assertLess(share, 1e-3)
         self.assertAlmostEqual(*losses, places=4)
         self.assertTrue(np.isfinite(losses).all())
 
