@@ -417,7 +417,8 @@ for devices in "12":
         devices=devices,
     )
     workdir = os.path.join(sys.argv[2], devices)
-    config = dataclasses.replace(training_runs.CONFIG, iterations=1)
+    # Without the block transform: in a loop of one, some of its weights have no gradient at all.
+    config = dataclasses.replace(training_runs.CONFIG, iterations=1, atoms=0, good_enough=0.0)
     figures = training.train(config, training_runs.photo_arrays(), options, workdir)
     losses.append(figures["loss"])
     checkpoints.append(training_runs.read_checkpoint(workdir))
@@ -443,8 +444,7 @@ class DevicesTest(WorkdirTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         count, share, *losses = map(float, process.stdout.split())
         self.assertGreater(count, 50)
-        # Rounding only: gradients summed instead of averaged, say, would make it one.
-        self.assertLess(share, 1e-3)
+        self.assertLess(share, 1e-4)
         self.assertAlmostEqual(*losses, places=4)
         self.assertTrue(np.isfinite(losses).all())
 
