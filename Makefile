@@ -43,7 +43,7 @@ fuzz: $(VENV)/installed
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e ".[train,eval,dev]"
+	$(BIN)/pip install --quiet -e ".[train,eval,baselines-gpl,dev]"
 	touch $@
 
 # Keras on JAX alone: that the codec runs without TensorFlow is tested where there is none.

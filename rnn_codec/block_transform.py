@@ -139,12 +139,19 @@ def visible_error(image, reconstruction):
         `[B, H/16, W/16, 1]`, the mean over the four 8x8 blocks and the channels.
     """
     side = STRIDE // 2
-    batch, height, width, channels = ops.shape(image)
-    shape = (batch, height // side, side, width // side, side, channels)
-    original = ops.reshape(image, shape)
-    error = original - ops.reshape(ops.clip(reconstruction, -1.0, 1.0), shape)
-    squares = ops.mean(ops.square(error), axis=(2, 4))
-    squares = squares + 3.0 * ops.square(ops.mean(error, axis=(2, 4)))
-    errors = squares / (ops.var(original, axis=(2, 4)) + _CONTRAST)  # [B, H/8, W/8, 3]
-    shape = (batch, height // STRIDE, 2, width // STRIDE, 2, channels)
-    return ops.mean(ops.reshape(errors, shape), axis=(2, 4, 5))[..., None]
+    error = image - ops.clip(reconstruction, -1.0, 1.0)
+    squares = _block_means(ops.square(error), side)
+    squares = squares + 3.0 * ops.square(_block_means(error, side))
+    means = _block_means(image, side)
+    variance = _block_means(ops.square(image), side) - ops.square(means)
+    errors = squares / (variance + _CONTRAST)  # [B, H/8, W/8, 3]
+    return ops.mean(_block_means(errors, 2), axis=-1, keepdims=True)
+
+
+def _block_means(pictures, side):
+    """`[B, H, W, C]` -> `[B, H/side, W/side, C]`. Rows first: both axes at once take four times."""
+    batch, height, width, channels = ops.shape(pictures)
+    rows, columns = height // side, width // side
+    sums = ops.sum(ops.reshape(pictures, (batch, rows, side, width * channels)), axis=2)
+    sums = ops.sum(ops.reshape(sums, (batch, rows, columns, side, channels)), axis=3)
+    return sums / side**2

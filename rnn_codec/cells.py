@@ -279,7 +279,7 @@ class ConvGRUCell(ConvRNNCell):
 
     def _next_hidden(self, from_input, hidden, from_hidden):
         filters = self.filters
-        gates = ops.sigmoid(from_input[..., : 2 * filters] + from_hidden)  # [B, H, W, 2C]
+        gates = _sigmoid(from_input[..., : 2 * filters] + from_hidden)  # [B, H, W, 2C]
         update, reset = gates[..., :filters], gates[..., filters:]
         candidate = from_input[..., 2 * filters :] + self.candidate_conv(reset * hidden)
         return hidden + update * (ops.tanh(candidate) - hidden)
@@ -325,6 +325,11 @@ class ResidualConvGRUCell(ConvGRUCell):
         hidden = self._next_hidden(self.input_conv(inputs), hidden, gates)
         hidden = hidden + RESIDUAL_SCALE * shortcut
         return hidden + RESIDUAL_SCALE * self.shortcut_conv(inputs), [hidden]
+
+
+def _sigmoid(values):
+    """In float32, which takes half the time that bfloat16 takes on a CPU."""
+    return ops.cast(ops.sigmoid(ops.cast(values, "float32")), values.dtype)
 
 
 CELLS = {

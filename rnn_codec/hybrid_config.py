@@ -34,6 +34,7 @@ class HybridConfig(JsonConfig):
     # RecCNN sees blocks of so many pixels a side as channels; 2 costs a quarter.
     block: int = 1
     batch_normalisation: bool = True
+    shortcuts: bool = False  # each two layers in the middle add to what they got
 
     # In files: one plane, the standard codec's file.
     iterations = 1
@@ -54,6 +55,11 @@ class HybridConfig(JsonConfig):
             )
         if not 2 <= self.layers <= 100:
             raise ValueError(f"layers must be 2 to 100. Received: {self.layers}")
+        if self.shortcuts and (self.batch_normalisation or self.layers % 2):
+            raise ValueError(
+                "shortcuts need an even number of layers without batch_normalisation. Received: "
+                f"{self.layers} layers, batch_normalisation={self.batch_normalisation}"
+            )
         if not 4 <= self.filters <= 1024:
             raise ValueError(f"filters must be 4 to 1024. Received: {self.filters}")
 

@@ -122,7 +122,12 @@ def _compact_layers(config):
 def _restoration_layers(config):
     """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
     layers = [_conv(config.filters, "conv_01", activation="relu")]
-    for number in range(2, config.layers):
+    if config.shortcuts:
+        layers += [
+            networks.ResidualBlock(name=f"residual_{number:02d}")
+            for number in range(1, config.layers // 2)
+        ]
+    for number in range(2, 2 if config.shortcuts else config.layers):
         layers.append(_conv(config.filters, f"conv_{number:02d}"))
         if config.batch_normalisation:
             layers.append(keras.layers.BatchNormalization(name=f"norm_{number:02d}"))

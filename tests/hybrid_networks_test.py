@@ -40,6 +40,17 @@ class NetworkTest(parameterized.TestCase):
         self.assertEqual(paper.synthesis_macs, 664_704)
         self.assertEqual(paper.encoder_macs, 9_936)
 
+    def test_shortcuts_keep_the_cost(self):
+        plain = HybridConfig("plain", batch_normalisation=False)
+        config = dataclasses.replace(plain, shortcuts=True)
+        macs = [complexity.measure(one).synthesis_macs for one in (plain, config)]
+        self.assertEqual(*macs)
+        blocks = HybridNetwork.create(config).restoration.layers[1:-1]
+        self.assertLen(blocks, 9)
+        for values in ({"layers": 5}, {"batch_normalisation": True}):
+            with self.assertRaisesRegex(ValueError, "shortcuts need an even number"):
+                dataclasses.replace(config, **values)
+
     @parameterized.product(name=tuple(testing.HYBRIDS), channels=(1, 3))
     def test_shapes(self, name, channels):
         network = testing.make_hybrid(name).network

@@ -98,6 +98,7 @@ _BLOCK = flags.DEFINE_integer(
     "block", None, "RecCNN sees so many pixels a side as channels. Replaces the preset's.", 1, 2
 )
 _NORMALISATION = flags.DEFINE_bool("batch_normalisation", None, "In RecCNN. Replaces the preset's.")
+_SHORTCUTS = flags.DEFINE_bool("shortcuts", None, "In RecCNN. Replaces the preset's.")
 _COMPACT_EVERY = flags.DEFINE_integer(
     "compact_every", 4, "In one of so many epochs ComCNN learns, in the others RecCNN.", 2
 )
@@ -126,8 +127,8 @@ _CONTEXT_FLAGS = (
     "batch_size", "patch_size", "learning_rate", "validation_percent", "cache_gb", "seed",
 )  # fmt: skip
 _HYBRID_ONLY = (
-    "base", "qualities", "block", "batch_normalisation", "compact_every", "compact_learning_rate",
-    "rate_weight",
+    "base", "qualities", "block", "batch_normalisation", "shortcuts", "compact_every",
+    "compact_learning_rate", "rate_weight",
 )  # fmt: skip
 _HYBRID_FLAGS = (
     *_CONTEXT_FLAGS, "initial_weights", "warmup_steps", "clip_norm", "precision",
@@ -267,6 +268,7 @@ def _train_hybrid(preset):
         "highest_quality": qualities[1],
         "block": _BLOCK.value,
         "batch_normalisation": _NORMALISATION.value,
+        "shortcuts": _SHORTCUTS.value,
     }
     replaced = {name: value for name, value in replaced.items() if value is not None}
     try:
