@@ -6,11 +6,12 @@
 Each preset, size and precision runs in a process of its own, so that the peak memory is its own; a
 preset without shipped weights runs with random ones, which take as long, and one that was trained
 for fewer iterations leaves out the others. The peak is the rate of a matrix product in the same
-precision on the same backend, measured in the same process just before. Medians of --runs.
+precision on the same backend, measured in the same process just before. Seconds are medians of
+--runs, without the compilation.
 
 The columns of the split: analysis (encoder, binarizer), core (the decoder's recurrent part),
 synthesis (features to pixels), entropy coding, and the rest, which is the file, the conversion of
-pixels, and what waits for others..
+pixels, and what waits for others.
 """
 
 import collections
@@ -35,7 +36,7 @@ _SIZES = flags.DEFINE_list("sizes", ["768x512"], "Of the picture, each WIDTHxHEI
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "To compute in.")
 _ITERATIONS = flags.DEFINE_list("iterations", ["1", "4", "8"], "Of the loop.")
 _PHOTO = flags.DEFINE_string("photo", None, "Scaled to each size. Noise without.")
-_RUNS = flags.DEFINE_integer("runs", 3, "Timed runs, after one that compiles.", 1)
+_RUNS = flags.DEFINE_integer("runs", 3, "Timed runs of each, of which the table has the median.", 1)
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per line of the table.")
 
 _PARTS = ("analysis", "core", "synthesis", "entropy")
@@ -68,6 +69,7 @@ def _measure(name, size, precision):
     preset = presets.load(name) if trained else _random(preset.config)
     coder = codec.Codec(preset, precision)
     picture = _picture(*map(int, size.split("x")))
+    _compile(coder, picture)
     megapixels = picture.width * picture.height / 1e6
     operations = 2 * (-(-picture.width // 16) * 16) * (-(-picture.height // 16) * 16)
     if not _JSON.value:
@@ -77,13 +79,16 @@ def _measure(name, size, precision):
         if count > preset.config.iterations:
             continue
         encode = functools.partial(coder.encode_picture, picture, targets.Target(iterations=count))
-        data = encode().data
-        decode = functools.partial(coder.decode, data)
-        for action, function, macs in (
-            ("encode", encode, cost.encode_macs(count)),
-            ("decode", decode, cost.decode_macs(count)),
+        encoded = None
+        for action, macs in (
+            ("encode", cost.encode_macs(count)),
+            ("decode", cost.decode_macs(count)),
         ):
-            seconds, parts = _time(function, coder)
+            if action == "encode":
+                encoded, seconds, parts = _time(encode, coder)
+            else:
+                decode = functools.partial(coder.decode, encoded.data)
+                _, seconds, parts = _time(decode, coder)
             record = {
                 "preset": name,
                 "precision": precision,
@@ -95,11 +100,22 @@ def _measure(name, size, precision):
                 "share_of_peak": operations * macs / seconds / peak,
                 **parts,
                 "rest": seconds - sum(parts.values()),
-                "bytes": len(data),
+                "bytes": len(encoded.data),
             }
             print(json.dumps(record) if _JSON.value else _row(record), flush=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"peak_memory_mib": memory}) if _JSON.value else f"\n{memory:.0f} MiB at most")
+
+
+def _compile(coder, picture):
+    """Runs every step once: on a small picture, except where each size is compiled anew."""
+    import keras
+
+    from rnn_codec import image_io, targets
+
+    if keras.backend.backend() == "tensorflow":
+        picture = image_io.Picture(picture.pixels[:64, :64])
+    coder.decode(coder.encode_picture(picture, targets.Target(iterations=2)).data)
 
 
 def _picture(width, height):
@@ -139,15 +155,16 @@ def _matrix_product_rate(precision, size=2048):
 
 
 def _time(function, coder):
-    """Median of seconds, and the parts of the median run's."""
-    function()
+    """The function's result, the median of its seconds, and the parts of that run."""
     runs = []
     for _ in range(_RUNS.value):
         with _clocks(coder) as parts:
-            seconds = _seconds(function)
+            start = time.perf_counter()
+            result = function()
+            seconds = time.perf_counter() - start
         runs.append((seconds, dict(parts)))
     median = statistics.median_low(seconds for seconds, _ in runs)
-    return next(run for run in runs if run[0] == median)
+    return result, *next(run for run in runs if run[0] == median)
 
 
 @contextlib.contextmanager

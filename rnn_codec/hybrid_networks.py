@@ -193,10 +193,18 @@ def _upsample_rows(pixels):
     return ops.reshape(pairs, (batch, 2 * height, width, channels))
 
 
+def luma_of(pixels):
+    """`[..., 3]` -> `[..., 1]`; a picture of one channel is its own luma."""
+    if pixels.shape[-1] == 1:
+        return pixels
+    red, green, blue = (pixels[..., i : i + 1] for i in range(3))
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+
+
 def split_luma(pixels):
     """RGB `[..., 3]` to luma `[..., 1]` and chroma `[..., 2]`, which is 0 for grey."""
-    red, green, blue = ops.split(pixels, 3, axis=-1)
-    luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    red, _, blue = ops.split(pixels, 3, axis=-1)
+    luma = luma_of(pixels)
     chroma = [_CHROMA_SCALES[0] * (blue - luma), _CHROMA_SCALES[1] * (red - luma)]
     return luma, ops.concatenate(chroma, axis=-1)
 

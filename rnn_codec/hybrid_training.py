@@ -18,7 +18,6 @@ Reference:
 """
 
 import dataclasses
-import logging
 import math
 import os
 
@@ -29,7 +28,6 @@ from PIL import Image
 
 from rnn_codec import (
     base_codecs,
-    checkpoints,
     compilation,
     data,
     distribution,
@@ -48,6 +46,9 @@ RESTORATION, COMPACT = "restoration", "compact"
 
 # Salts the random stream of qualities; `data` has 0 and 1.
 _QUALITY_STREAM = 2
+
+# Of the patches: networks of three channels see grey pictures, too.
+_GREY_SHARE = 1 / 8
 
 _VALIDATION_QUALITIES = 3
 
@@ -205,12 +206,14 @@ class PatchCoder:
         return np.stack(decoded).reshape(compact.shape).astype(np.float32) / 255.0, sizes
 
     def training_item(self, seed):
-        """A `transform` for `data.PatchBatches`: each patch at a quality at random."""
+        """A `transform` for `data.PatchBatches`: qualities at random, some patches turned grey."""
 
         def transform(patches, step):
             rng = np.random.default_rng((seed, _QUALITY_STREAM, step))
             numbers = rng.integers(len(self.qualities), size=len(patches))
             pixels = self.pixels(patches)
+            grey = rng.random(len(patches)) < _GREY_SHARE
+            pixels[grey] = hybrid_networks.luma_of(pixels[grey])
             decoded, compact, _ = self.code(pixels, [self.qualities[n] for n in numbers])
             return pixels, decoded, compact
 
@@ -305,8 +308,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         CodecError: the work folder holds another run or cannot be written, the options do not fit
             the data, or the loss ceased to be finite.
     """
-    if checkpoints.exists(workdir) and not resume:
-        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+    training.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     coder = PatchCoder(config)
     with progressive.dtype_policy(options.precision):
@@ -314,14 +316,8 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}
     groups = {"model": network.variables}
     groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
-    step = 0
-    if checkpoints.exists(workdir):
-        step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
-        logging.info("resumed at step %d of %d", step, options.steps)
-    elif initial_preset is not None:
-        presets.assign(initial_preset, network)
+    step = training.first_step(workdir, groups, options.steps, network, initial_preset)
     if step >= options.steps:
-        logging.info("nothing to do: the run has reached its %d steps", options.steps)
         return {}
     training.record_run(workdir, config, photos, options)
     crops = data.validation_patches(

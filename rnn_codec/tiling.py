@@ -17,8 +17,12 @@ from rnn_codec import progressive
 from rnn_codec.config import STRIDE
 
 # In blocks of 16x16 pixels. The margin covers what decoder, synthesis, gain estimator and encoder
-# of any architecture reach over together; both are even, as gains are of 32x32 pixels.
+# of any architecture reach over together; all are even, as gains are of 32x32 pixels.
 MARGIN, TILE = 6, 64
+
+# Up to so many blocks tiles are twice as large: 1.5 GB of float32 for each, but a fifth instead of
+# two fifths is computed for margins. Not for the paper's networks, which take ten times as much.
+_WIDE_TILE, _FEW_BLOCKS = 2 * TILE, 2**25 // STRIDE**2
 
 
 class TiledSteps:
@@ -31,10 +35,11 @@ class TiledSteps:
     Args:
         network: `progressive.ProgressiveNetwork`.
         steps: `compilation.CompiledSteps` of it.
-        tile: int. Side of a tile in blocks, even and at least `MARGIN`.
+        tile: int. Side of a tile in blocks, even and at least `MARGIN`. Depends on the picture if
+            None.
     """
 
-    def __init__(self, network, steps, tile=TILE):
+    def __init__(self, network, steps, tile=None):
         self.accumulates = network.accumulates
         self._network = network
         self._steps = steps
@@ -42,13 +47,16 @@ class TiledSteps:
 
     def initial_states(self, batch, height, width, encoding=True):
         rows, columns = height // STRIDE, width // STRIDE
-        canvas = _Canvas(self._network, batch, rows, columns, encoding)
+        is_light = self._network.config.architecture != "stacked"
+        is_wide = is_light and rows * columns <= _FEW_BLOCKS
+        tile = self._tile or (_WIDE_TILE if is_wide else TILE)
+        canvas = _Canvas(self._network, batch, rows, columns, tile, encoding)
         return canvas, canvas, canvas, None
 
     def analyse(self, image, reconstruction, gain, encoder_states, decoder_states, index):
         """Bits `[B, H/16, W/16, bits]` as a NumPy array, of an image in 8 bits `[B, H, W, 3]`."""
         canvas, bits = decoder_states, None
-        for window in canvas.sweep(self._tile):
+        for window in canvas.sweep():
             states = canvas.read(window)
             if canvas.pending is not None:
                 states.update(self._decoded(canvas, window, states, synthesise=True))
@@ -72,7 +80,7 @@ class TiledSteps:
     def decode_bits(self, bits, decoder_states, index):
         canvas = decoder_states
         if canvas.pending is not None:
-            for window in canvas.sweep(self._tile):
+            for window in canvas.sweep():
                 states = canvas.read(window)
                 states.update(self._decoded(canvas, window, states, self.accumulates))
                 canvas.write(window, states)
@@ -84,7 +92,7 @@ class TiledSteps:
 
     def tiles(self, canvas):
         """Pairs of slices of the picture and its pixels there, float32, after the pending bits."""
-        for window in canvas.sweep(self._tile, writing=False):
+        for window in canvas.sweep(writing=False):
             states = self._decoded(canvas, window, canvas.read(window), synthesise=True)
             pixels = window.inner(_to_numpy(states["reconstruction"]))
             yield window.pixels, pixels
@@ -171,8 +179,9 @@ class _Canvas:
     side of the tile before.
     """
 
-    def __init__(self, network, batch, rows, columns, encoding):
+    def __init__(self, network, batch, rows, columns, tile, encoding):
         self.size = rows, columns
+        self.tile = tile
         self.batch = batch
         self.pending = None  # bits that are to be decoded, and their iteration
         encoder, decoder, reconstruction, gain = network.initial_states(
@@ -203,9 +212,10 @@ class _Canvas:
     def empty(self, channels):
         return np.empty((self.batch, *self.size, channels), np.float32)
 
-    def sweep(self, tile, writing=True):
+    def sweep(self, writing=True):
         """Yields the windows in order, each to be read, and if `writing` written, at once."""
         rows, columns = self.size
+        tile = self.tile
         below = None
         for top in range(0, rows, tile):
             stop = min(top + tile, rows)

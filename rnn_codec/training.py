@@ -187,8 +187,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         CodecError: the work folder holds another run or cannot be written, the options do not fit
             the data or the devices, or the loss ceased to be finite.
     """
-    if checkpoints.exists(workdir) and not resume:
-        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+    refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     with (
         progressive.dtype_policy(options.precision),
@@ -200,17 +199,41 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
                 "devices that share each batch (--devices)"
             )
         model, groups = build(config, options, num_devices)
-        step = 0
-        if checkpoints.exists(workdir):
-            step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
-            logging.info("resumed at step %d of %d", step, options.steps)
-        elif initial_preset is not None:
-            presets.assign(initial_preset, model.network)
+        step = first_step(workdir, groups, options.steps, model.network, initial_preset)
         if step >= options.steps:
-            logging.info("nothing to do: the run has reached its %d steps", options.steps)
             return {}
         record_run(workdir, config, photos, options)
         return _fit(model, groups, photos, options, workdir, step, num_devices, extra_callbacks)
+
+
+def refuse_other_run(workdir, resume):
+    """Raises `CodecError` for a work folder with a run, unless that is to go on."""
+    if checkpoints.exists(workdir) and not resume:
+        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+
+
+def first_step(workdir, groups, steps, network, initial_preset):
+    """Gives a run its weights, of the work folder's checkpoint if there is one.
+
+    Args:
+        workdir: folder.
+        groups: dictionary of variables, as for `checkpoints.restore`.
+        steps: int. Of the whole run.
+        network: model that gets the weights of the preset.
+        initial_preset: `presets.Preset` or None.
+
+    Returns:
+        How many steps are done.
+    """
+    step = 0
+    if checkpoints.exists(workdir):
+        step = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)["step"]
+        logging.info("resumed at step %d of %d", step, steps)
+    elif initial_preset is not None:
+        presets.assign(initial_preset, network)
+    if step >= steps:
+        logging.info("nothing to do: the run has reached its %d steps", steps)
+    return step
 
 
 def _fit(model, groups, photos, options, workdir, step, num_devices, extra_callbacks):
