@@ -152,6 +152,8 @@ class Codec(PictureCodec):
             # The iteration that was too many left nothing of the one before.
             ((_, restored),) = self._pictures(coder.planes[: len(packed)], [len(packed)], picture)
         else:
+            if steps is self._tiled_steps:
+                steps.end_encoding(shown)
             restored = _restore(shown, picture)
         encoded = Encoded(data, len(packed), picture, restored, picture.warnings)
         return with_missed_target(encoded, target, f"after all {len(packed)} iterations")
@@ -263,7 +265,9 @@ def _padded(picture):
     pixels = picture.pixels
     if not picture.is_rgb:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    return image_io.pad_to_multiple(pixels, STRIDE)
+    if picture.height % STRIDE or picture.width % STRIDE:
+        pixels = image_io.pad_to_multiple(pixels, STRIDE)
+    return pixels
 
 
 def _restore(reconstruction, frame):

@@ -195,19 +195,20 @@ class ContextModel:
         """
         rows, columns, bits = shape
         weights = {name: array[len(earlier)] for name, array in self._arrays.items()}
-        sums = self._convolve(_context(earlier, shape), weights["earlier"]) + weights["bias"]
+        sums = np.tile(weights["bias"], (rows, columns, 1))
+        self._add_convolution(sums, _context(earlier, shape), weights["earlier"])
         parity = np.add.outer(np.arange(rows), np.arange(columns)) % 2
         size = bits // GROUPS
         for step in range(STEPS):
             channels = slice(step // 2 * size, (step // 2 + 1) * size)
             here = parity == step % 2  # [rows, columns]
-            probabilities = self._probabilities(sums[here.ravel()], weights, step)
+            probabilities = self._probabilities(sums[here], weights, step)
             coded = yield (here, channels), probabilities
             if step == STEPS - 1:
                 return
             signs = np.zeros((rows, columns, size), np.int8)
             signs[here] = 2 * coded.astype(np.int8) - 1
-            sums += self._convolve(signs, weights["known"][:, :, channels])
+            self._add_convolution(sums, signs, weights["known"][:, :, channels])
 
     def _probabilities(self, sums, weights, step):
         """`[P, C]` sums at the positions of a step -> `[P, b / 4]`."""
@@ -219,15 +220,13 @@ class ContextModel:
         z = arithmetic.rescale(z, _SHIFTS["output"], -OUTPUT_LIMIT, OUTPUT_LIMIT)
         return PROBABILITIES[z.astype(np.int64) + OUTPUT_LIMIT]
 
-    def _convolve(self, inputs, kernel):
-        """`[rows, columns, K]` -> `[rows * columns, C]`, zeros around."""
+    def _add_convolution(self, sums, inputs, kernel):
+        """Adds that of `[rows, columns, K]`, zeros around, to `[rows, columns, C]` in place."""
         rows, columns, _ = inputs.shape
         size, _, _, filters = kernel.shape
         around = size // 2
-        inputs = inputs.astype(self._arithmetic.dtype)
         inputs = np.pad(inputs, ((around, around), (around, around), (0, 0)))
         kernel = kernel.reshape(-1, filters)
-        sums = np.empty((rows, columns, filters), self._arithmetic.dtype)
         for block in _blocks(rows, columns):
             top, bottom, left, right = block
             patches = np.concatenate(
@@ -238,9 +237,9 @@ class ContextModel:
                 ],
                 axis=-1,
             )
-            products = self._arithmetic.product(patches.reshape(-1, kernel.shape[0]), kernel)
-            sums[top:bottom, left:right] = products.reshape(bottom - top, right - left, filters)
-        return sums.reshape(-1, filters)
+            patches = patches.reshape(-1, kernel.shape[0]).astype(self._arithmetic.dtype)
+            products = self._arithmetic.product(patches, kernel)
+            sums[top:bottom, left:right] += products.reshape(bottom - top, right - left, filters)
 
 
 def _blocks(rows, columns):
@@ -257,7 +256,9 @@ def _context(earlier, shape):
     signs = [2 * plane.astype(np.int8) - 1 for plane in earlier]
     absent = np.zeros(shape, np.int8)
     last = [absent] * (EARLIER - len(signs)) + signs[-EARLIER:]
-    return np.concatenate([*last, sum(signs, start=absent.astype(np.int16))], axis=-1)
+    # No more bits than it takes: there are pictures of 400,000 blocks.
+    sums = absent if len(earlier) < 128 else absent.astype(np.int16)
+    return np.concatenate([*last, sum(signs, start=sums)], axis=-1)
 
 
 def check(arrays):

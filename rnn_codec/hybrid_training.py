@@ -298,7 +298,8 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         options: `HybridOptions`.
         workdir: folder for checkpoint, preset and logs; made if missing.
         resume: bool. Go on from the work folder's checkpoint.
-        initial_preset: `presets.Preset` whose weights to start from.
+        initial_preset: `presets.Preset` whose weights to start from. It may have both networks where
+            the configuration has one.
         extra_callbacks: Keras callbacks, added last.
 
     Returns:
@@ -316,6 +317,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}
     groups = {"model": network.variables}
     groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
+    initial_preset = initial_preset and _part_for(network, initial_preset)
     step = training.first_step(workdir, groups, options.steps, network, initial_preset)
     if step >= options.steps:
         return {}
@@ -347,6 +349,13 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         for callback in closed:
             callback.close()
     return keeper.figures
+
+
+def _part_for(network, preset):
+    """A preset without the weights that a network has no place for."""
+    paths = {variable.path for variable in network.weights}
+    kept = {path: array for path, array in preset.weights.items() if path in paths}
+    return dataclasses.replace(preset, weights=kept)
 
 
 def _fit_epoch(model, coder, photos, options, step, callbacks):

@@ -90,6 +90,10 @@ class TiledSteps:
     def synthesise(self, features, reconstruction, gain):
         return TiledPicture(self, features), gain
 
+    def end_encoding(self, picture):
+        """Frees what only a further `analyse` would need, before a `TiledPicture` is read."""
+        picture.canvas.drop("encoder")
+
     def tiles(self, canvas):
         """Pairs of slices of the picture and its pixels there, float32, after the pending bits."""
         for window in canvas.sweep(writing=False):
@@ -117,7 +121,7 @@ class TiledPicture:
 
     def __init__(self, steps, canvas):
         self._steps = steps
-        self._canvas = canvas
+        self.canvas = canvas
         self._pending = canvas.pending
 
     def tiles(self):
@@ -126,9 +130,9 @@ class TiledPicture:
         Raises:
             RuntimeError: the loop went on, and the states are those of a later iteration.
         """
-        if self._canvas.pending is not self._pending:
+        if self.canvas.pending is not self._pending:
             raise RuntimeError("this picture was to be read before the loop went on")
-        return self._steps.tiles(self._canvas)
+        return self._steps.tiles(self.canvas)
 
 
 class _Window:
@@ -208,6 +212,11 @@ class _Canvas:
         if not block.any():  # memory that is not touched yet is not there yet
             return np.zeros((batch, height * rows, width * columns, channels), block.dtype)
         return np.tile(block, (1, rows, columns, 1))
+
+    def drop(self, name):
+        """Lets go of one of the states; a window then has None instead."""
+        del self._arrays[name]
+        self._flat = keras.tree.flatten(self._arrays)
 
     def empty(self, channels):
         return np.empty((self.batch, *self.size, channels), np.float32)

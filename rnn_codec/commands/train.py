@@ -94,6 +94,12 @@ _BASE = flags.DEFINE_enum(
 _QUALITIES = flags.DEFINE_list(
     "qualities", None, "LOWEST,HIGHEST of that codec. Replaces the preset's."
 )
+_NETWORKS = flags.DEFINE_enum(
+    "networks",
+    None,
+    list(hybrid_config.NETWORKS),
+    "ComCNN, RecCNN or both. Replaces the preset's; weights of it are kept where they fit.",
+)
 _BLOCK = flags.DEFINE_integer(
     "block", None, "RecCNN sees so many pixels a side as channels. Replaces the preset's.", 1, 2
 )
@@ -127,7 +133,7 @@ _CONTEXT_FLAGS = (
     "batch_size", "patch_size", "learning_rate", "validation_percent", "cache_gb", "seed",
 )  # fmt: skip
 _HYBRID_ONLY = (
-    "base", "qualities", "block", "batch_normalisation", "shortcuts", "compact_every",
+    "base", "qualities", "networks", "block", "batch_normalisation", "shortcuts", "compact_every",
     "compact_learning_rate", "rate_weight",
 )  # fmt: skip
 _HYBRID_FLAGS = (
@@ -263,6 +269,8 @@ def _train_hybrid(preset):
 
     qualities = _number_pair(_QUALITIES.value) if _QUALITIES.value else (None, None)
     replaced = {
+        "name": _NETWORKS.value,
+        "networks": _NETWORKS.value,
         "base": _BASE.value,
         "lowest_quality": qualities[0],
         "highest_quality": qualities[1],
@@ -274,7 +282,7 @@ def _train_hybrid(preset):
     try:
         config = dataclasses.replace(preset.config, **replaced)
     except ValueError as error:
-        raise CodecError(f"--qualities={','.join(_QUALITIES.value)}: {error}") from error
+        raise CodecError(f"{error}; change the flags or the preset") from error
     options = hybrid_training.HybridOptions
     patch_size = _given("patch_size", options.patch_size)
     hybrid_training.train(
