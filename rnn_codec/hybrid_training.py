@@ -298,8 +298,8 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         options: `HybridOptions`.
         workdir: folder for checkpoint, preset and logs; made if missing.
         resume: bool. Go on from the work folder's checkpoint.
-        initial_preset: `presets.Preset` whose weights to start from. It may have both networks where
-            the configuration has one.
+        initial_preset: `presets.Preset` whose weights to start from; it may have both networks
+            where the configuration has one.
         extra_callbacks: Keras callbacks, added last.
 
     Returns:
