@@ -140,15 +140,15 @@ def visible_error(image, reconstruction):
     """
     side = STRIDE // 2
     error = image - ops.clip(reconstruction, -1.0, 1.0)
-    squares = _block_means(ops.square(error), side)
-    squares = squares + 3.0 * ops.square(_block_means(error, side))
-    means = _block_means(image, side)
-    variance = _block_means(ops.square(image), side) - ops.square(means)
+    squares = block_means(ops.square(error), side)
+    squares = squares + 3.0 * ops.square(block_means(error, side))
+    means = block_means(image, side)
+    variance = block_means(ops.square(image), side) - ops.square(means)
     errors = squares / (variance + _CONTRAST)  # [B, H/8, W/8, 3]
-    return ops.mean(_block_means(errors, 2), axis=-1, keepdims=True)
+    return ops.mean(block_means(errors, 2), axis=-1, keepdims=True)
 
 
-def _block_means(pictures, side):
+def block_means(pictures, side):
     """`[B, H, W, C]` -> `[B, H/side, W/side, C]`. Rows first: both axes at once take four times."""
     batch, height, width, channels = ops.shape(pictures)
     rows, columns = height // side, width // side

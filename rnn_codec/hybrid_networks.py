@@ -11,7 +11,7 @@ Reference:
 import keras
 from keras import ops
 
-from rnn_codec import networks
+from rnn_codec import block_transform, networks
 from rnn_codec.hybrid_config import HybridConfig
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
@@ -165,7 +165,7 @@ def _start_as_mean(compact, channels):
 
 def mean_of_blocks(pixels):
     """`[B, 2H, 2W, C]` -> `[B, H, W, C]`."""
-    return ops.average_pool(pixels, 2, data_format="channels_last")
+    return block_transform.block_means(pixels, 2)
 
 
 def upsample(pixels):

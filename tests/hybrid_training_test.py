@@ -147,6 +147,15 @@ class TrainTest(parameterized.TestCase):
             set(np.concatenate(kernels)) <= set(np.float16(weights.epochs[0]["compact"]))
         )
 
+    def test_one_network_begins_with_its_part_of_two(self):
+        both = presets.from_network(HybridNetwork.create(CONFIG))
+        config = dataclasses.replace(CONFIG, networks="restoration")
+        network = HybridNetwork.create(config)
+        presets.assign(hybrid_training._part_for(network, both), network)
+        (name,) = {path for path in both.weights if path.endswith("conv_01/kernel")}
+        (kernel,) = (v for v in network.weights if v.path == name)
+        np.testing.assert_array_equal(kernel.value, np.float32(both.weights[name]))
+
     def test_half_precision(self):
         options = dataclasses.replace(OPTIONS, precision="mixed_bfloat16", steps=5)
         self.assertTrue(np.isfinite(self.train(options=options)["loss"]))
@@ -257,6 +266,20 @@ class PatchCoderTest(parameterized.TestCase):
         self.assertEqual(drawn[0], drawn[1])
         self.assertNotEqual(drawn[0], drawn[2])
         self.assertNotEqual(drawn[0], drawn[3])
+
+    @parameterized.parameters("rgb", "grey")
+    def test_some_patches_are_grey(self, colour):
+        coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour=colour))
+        patches = np.stack([training_runs.photographs()[0][:32, :32]] * 64)
+        pixels, _, _ = coder.training_item(0)(patches, 0)
+        plain = coder.pixels(patches)
+        changed = [not np.array_equal(*pair) for pair in zip(pixels, plain)]
+        if colour == "grey":
+            self.assertFalse(any(changed))
+            return
+        self.assertBetween(sum(changed), 1, 20)
+        for patch in pixels[changed]:
+            np.testing.assert_array_equal(patch.max(axis=-1), patch.min(axis=-1))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class TilingTest(parameterized.TestCase):
         with progressive.dtype_policy("mixed_bfloat16"):
             half = networks.make_network(networks.PRODUCT)
         sizes = [
-            sum(array.nbytes for array in tiling._Canvas(n, 1, 4, 4, True)._flat)
+            sum(array.nbytes for array in tiling._Canvas(n, 1, 4, 4, 6, True)._flat)
             for n in (network, half)
         ]
         self.assertEqual(sizes[0], 2 * sizes[1])

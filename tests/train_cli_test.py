@@ -156,7 +156,8 @@ class FaultsTest(TrainTest):
 
     @parameterized.named_parameters(
         ("width", ["--width=2"], "--width: has no meaning with --model=hybrid; leave it out"),
-        ("qualities", ["--qualities=9,3"], "--qualities=9,3: lowest_quality must be from 0 to"),
+        ("qualities", ["--qualities=9,3"], "lowest_quality must be from 0 to highest_"),
+        ("odd", ["--shortcuts", "--batch_normalisation"], "shortcuts need an even number of"),
         ("preset", ["--preset=gru"], "--preset=gru: expected one of another kind of codec for"),
         ("none", ["--qualities=97,99"], "expected a range of qualities of jpeg, which has 1 to 95"),
     )
