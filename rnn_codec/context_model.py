@@ -212,6 +212,11 @@ class ContextModel:
 
     def _probabilities(self, sums, weights, step):
         """`[P, C]` sums at the positions of a step -> `[P, b / 4]`."""
+        starts = range(0, len(sums), _BLOCK)
+        parts = [self._block(sums[i : i + _BLOCK], weights, step) for i in starts]
+        return np.concatenate(parts) if parts else self._block(sums, weights, step)
+
+    def _block(self, sums, weights, step):
         arithmetic = self._arithmetic
         hidden = arithmetic.rescale(sums, _SHIFTS["features"], 0, ACTIVATION_LIMIT)
         hidden = arithmetic.product(hidden, weights["hidden"][step]) + weights["hidden_bias"][step]
