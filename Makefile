@@ -19,10 +19,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
 
-# What does not compute on Keras, or only starts what other tests compute, is tested once.
-ONCE := adaptive_model base_codecs bitstream build context_model data evaluate evaluation_codecs \
-	evaluation_curves evaluation_measures evaluation_runner files fuzz image_io metrics planes \
-	range_coder report targets tiling train_cli
+# What does not compute on Keras itself is tested once.
+ONCE := adaptive_model base_codecs bitstream build data evaluate evaluation_codecs \
+	evaluation_curves evaluation_measures evaluation_runner files image_io planes range_coder \
+	report targets
 
 test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	$(BIN)/python -m pytest -q

@@ -265,9 +265,7 @@ def _padded(picture):
     pixels = picture.pixels
     if not picture.is_rgb:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    if picture.height % STRIDE or picture.width % STRIDE:
-        pixels = image_io.pad_to_multiple(pixels, STRIDE)
-    return pixels
+    return image_io.pad_to_multiple(pixels, STRIDE)
 
 
 def _restore(reconstruction, frame):

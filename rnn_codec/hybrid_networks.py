@@ -127,11 +127,12 @@ def _restoration_layers(config):
             networks.ResidualBlock(name=f"residual_{number:02d}")
             for number in range(1, config.layers // 2)
         ]
-    for number in range(2, 2 if config.shortcuts else config.layers):
-        layers.append(_conv(config.filters, f"conv_{number:02d}"))
-        if config.batch_normalisation:
-            layers.append(keras.layers.BatchNormalization(name=f"norm_{number:02d}"))
-        layers.append(keras.layers.ReLU(name=f"relu_{number:02d}"))
+    else:
+        for number in range(2, config.layers):
+            layers.append(_conv(config.filters, f"conv_{number:02d}"))
+            if config.batch_normalisation:
+                layers.append(keras.layers.BatchNormalization(name=f"norm_{number:02d}"))
+            layers.append(keras.layers.ReLU(name=f"relu_{number:02d}"))
     # Starts at nothing: what it learns is added to a picture that is good already.
     last = _conv(
         config.channels * config.block**2, f"conv_{config.layers:02d}", kernel_initializer="zeros"

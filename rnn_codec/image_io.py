@@ -736,10 +736,13 @@ def pad_to_multiple(pixels, multiple) -> np.ndarray:
         multiple: int, at least 1.
 
     Returns:
-        A new array, `[ceil(H / multiple) * multiple, ceil(W / multiple) * multiple, 3]`.
+        `[ceil(H / multiple) * multiple, ceil(W / multiple) * multiple, 3]`, a new array unless
+        nothing is to be added.
     """
     if multiple < 1:
         raise ValueError(f"Expected a multiple of at least 1. Received: multiple={multiple}")
     height, width = pixels.shape[:2]
+    if height % multiple == 0 and width % multiple == 0:
+        return pixels
     margins = [(0, -height % multiple), (0, -width % multiple)] + [(0, 0)] * (pixels.ndim - 2)
     return np.pad(pixels, margins, mode="symmetric")
