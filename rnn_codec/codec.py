@@ -10,7 +10,7 @@ import dataclasses
 from keras import ops
 import numpy as np
 
-from rnn_codec import bitstream, compilation, image_io, metrics, presets, progressive, tiling
+from rnn_codec import bitstream, compilation, image_io, presets, progressive, tiling
 from rnn_codec.config import STRIDE
 from rnn_codec.context_model import ContextModel
 from rnn_codec.errors import BitstreamError, CodecError
@@ -22,6 +22,7 @@ from rnn_codec.picture_codec import (
     check_held,
     check_similarity_target,
     frame_of,
+    reaches,
     target_too_low,
     with_missed_target,
 )
@@ -237,12 +238,9 @@ class Codec(PictureCodec):
     def _is_enough(self, count, reconstruction, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
-        if target.target_psnr is None and target.target_msssim is None:
+        if not target.is_of_quality:
             return False
-        pixels = _restore(reconstruction, picture).pixels
-        if target.target_psnr is not None:
-            return metrics.psnr_db(picture.pixels, pixels) >= target.target_psnr
-        return metrics.ms_ssim(picture.pixels, pixels) >= target.target_msssim
+        return reaches(target, picture.pixels, _restore(reconstruction, picture).pixels)
 
 
 def _check_blocks(header, limits):

@@ -60,10 +60,11 @@ def measure(config):
 
 
 def _measure_hybrid(config):
-    """Of ComCNN as encoder and RecCNN as synthesis; what is between them is no network."""
+    """Of ComCNN as encoder and one RecCNN as synthesis; what is between them is no network."""
     network = HybridNetwork.create(config)
     compact = network.compact and _stack_macs(network.compact.layers, 1.0)[0]
-    restoration = network.restoration and _stack_macs(network.restoration.layers, 1.0)[0]
+    restoration = network.restoration or network.full_restoration
+    restoration = restoration and _stack_macs(restoration.layers, 1.0)[0]
     return Complexity(
         parameters=network.count_params(),
         encoder_macs=compact or 0.0,

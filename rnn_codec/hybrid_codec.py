@@ -1,13 +1,15 @@
 """Pictures to `.rnnc` bytes and back through two networks and a standard codec.
 
-ComCNN makes a picture of half the size that the standard codec stores and RecCNN can restore well.
-The standard codec's file is the one plane of the `.rnnc` file, so it can be taken out and shown by
-anything (`base_codecs.extract`).
+ComCNN makes a picture of half the size that the standard codec stores and RecCNN can restore well;
+at high rates the picture itself is stored, and RecCNN removes what the codec did to it. The encoder
+takes what is better. The standard codec's file is the one plane of the `.rnnc` file, so it can be
+taken out and shown by anything (`base_codecs.extract`); its size tells how it was made.
 """
 
 import bisect
 import dataclasses
 import functools
+import math
 
 from keras import ops
 import numpy as np
@@ -21,6 +23,7 @@ from rnn_codec.picture_codec import (
     check_held,
     check_similarity_target,
     frame_of,
+    reaches,
     target_too_low,
     with_missed_target,
 )
@@ -30,6 +33,9 @@ from rnn_codec.targets import Target
 # bicubic filter before them, reach over. A tile takes about 0.6 GB.
 _MARGIN, _TILE = 24, 384
 
+# What the standard codec may be made to store, by name: how many times smaller its sides are.
+STORED_SIZES = {"full": 1, "half": 2}
+
 
 @dataclasses.dataclass(frozen=True)
 class HybridEncoded(Encoded):
@@ -37,10 +43,12 @@ class HybridEncoded(Encoded):
 
     base: str = ""
     quality: int | float = 0  # of the standard codec
+    stored_size: str = ""  # a name in `STORED_SIZES`
 
     @property
     def settings(self):
-        return {"base": self.base, "quality": self.quality}
+        names = "base", "quality", "stored_size"
+        return {name: getattr(self, name) for name in names}
 
 
 class HybridCodec(PictureCodec):
@@ -63,13 +71,14 @@ class HybridCodec(PictureCodec):
         with progressive.dtype_policy(precision):
             self.network = HybridNetwork.create(preset.config)
         presets.assign(preset, self.network)
-        self._functions = {}  # compiled, by name and number of channels
+        self._functions = {}  # compiled, by name, reduction and number of channels
 
     def encode(
         self,
         image,
         quality=None,
         base=None,
+        stored_size=None,
         target_bpp=None,
         target_bytes=None,
         target_psnr=None,
@@ -80,8 +89,11 @@ class HybridCodec(PictureCodec):
         Args:
             image: uint8 `[H, W, 3]`, `[H, W]` or `[H, W, 1]` (grey), `[H, W, 4]` (RGBA) or
                 `[H, W, 2]` (grey and alpha). Any size that the standard codec can hold.
-            quality: number. Of the standard codec, which has a default; see `base_codecs`.
+            quality: number. Of the standard codec, which has a default; see `base_codecs`. Where a
+                picture of half the size restores better, it takes no more bytes than the picture
+                itself would at this quality.
             base: str. Name of the standard codec. Defaults to the one of the preset's training.
+            stored_size: str. "full" or "half". Defaults to what restores better, by PSNR.
             target_bpp, target_bytes, target_psnr, target_msssim: instead of `quality`; see
                 `Target`.
 
@@ -93,17 +105,17 @@ class HybridCodec(PictureCodec):
         """
         target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
         picture = image_io.picture_from_array(image)
-        attempts, quality = self._chosen(picture, target, base, quality)
-        return attempts.data(quality)  # RecCNN has run only if the target asked for it
+        attempts, quality = self._chosen(picture, target, base, quality, stored_size)
+        return attempts.data(quality)  # RecCNN has run only if there was a choice
 
-    def encode_picture(self, picture, target=Target(), base=None, quality=None):
+    def encode_picture(self, picture, target=Target(), base=None, quality=None, stored_size=None):
         """Compresses a picture with its metadata.
 
         Args:
             picture: `image_io.Picture`.
             target: `Target`. Of sizes the highest quality that fits is taken, of qualities of the
                 picture the lowest that reaches them.
-            base, quality: as for `encode`.
+            base, quality, stored_size: as for `encode`.
 
         Returns:
             `HybridEncoded`.
@@ -111,7 +123,7 @@ class HybridCodec(PictureCodec):
         Raises:
             CodecError: the target cannot be met, or the standard codec cannot hold the picture.
         """
-        attempts, quality = self._chosen(picture, target, base, quality)
+        attempts, quality = self._chosen(picture, target, base, quality, stored_size)
         encoded = HybridEncoded(
             attempts.data(quality),
             1,
@@ -120,11 +132,12 @@ class HybridCodec(PictureCodec):
             picture.warnings,
             attempts.base.name,
             quality,
+            {reduction: name for name, reduction in STORED_SIZES.items()}[attempts.reduction],
         )
         return with_missed_target(encoded, target, f"at the highest quality, {quality}")
 
-    def _chosen(self, picture, target, base, quality):
-        """The `_Attempts` at a picture, and the quality to take of them."""
+    def _chosen(self, picture, target, base, quality, stored_size):
+        """The `_Attempts` at a picture that meet a request best, and the quality to take."""
         base = base_codecs.make(base or self.config.base)
         if target.iterations is not None:
             raise CodecError(
@@ -136,8 +149,28 @@ class HybridCodec(PictureCodec):
             if target != Target():
                 raise CodecError("expected a quality or a target, received both; keep one")
         check_similarity_target(target, picture)
-        attempts = _Attempts(self, base, picture)
-        return attempts, _quality_for(target, attempts) if quality is None else quality
+        if quality is None and target == Target():
+            quality = base.default_quality
+        reductions = self._reductions(stored_size)
+        attempts = [_Attempts(self, base, picture, reduction) for reduction in reductions]
+        choices = _choices(attempts, target, quality)
+        if not choices:
+            smallest = min((one.data(base.qualities[0]) for one in attempts), key=len)
+            raise target_too_low(target, smallest, picture, f"the lowest quality of {base.name}")
+        return _best(choices, target)
+
+    def _reductions(self, stored_size):
+        """Those to choose from, full size last."""
+        reductions = self.config.reductions
+        if stored_size is not None:
+            if STORED_SIZES.get(stored_size) not in reductions:
+                names = [name for name, value in STORED_SIZES.items() if value in reductions]
+                raise CodecError(
+                    f"stored_size: expected {' or '.join(names)}, which is what preset "
+                    f"{self.config.name!r} has, received {stored_size!r}; change it"
+                )
+            return [STORED_SIZES[stored_size]]
+        return reductions
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         contents = bitstream.read(data, strict=strict, limits=limits)
@@ -164,21 +197,20 @@ class HybridCodec(PictureCodec):
             `image_io.Picture`.
 
         Raises:
-            CodecError: the preset has another pair of networks.
+            CodecError: the preset has no network for it.
         """
-        if self.config.networks != "restoration":
+        if 1 not in self.config.reductions:
             raise CodecError(
-                f"preset {self.config.name!r}: expected one of RecCNN alone, which restores "
-                f"pictures of full size, received one of networks {self.config.networks!r}; give "
-                "another preset"
+                f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
+                f"size, received one of networks {self.config.networks!r}; give another preset"
             )
-        return dataclasses.replace(picture, pixels=self._restore(picture.pixels))
+        return dataclasses.replace(picture, pixels=self._restore(picture.pixels, 1))
 
-    def compress(self, pixels):
-        """What the standard codec is to store: uint8, shaped as the pixels, of half the size."""
-        if self.config.reduction == 1:
+    def compress(self, pixels, reduction):
+        """What the standard codec is to store: uint8, shaped as the pixels, with smaller sides."""
+        if reduction == 1:
             return pixels
-        return self._by_tiles("compress", image_io.pad_to_multiple(pixels, 2), 2, 1)
+        return self._by_tiles("compress", image_io.pad_to_multiple(pixels, 2), reduction)
 
     def restored(self, base, file, frame):
         """The picture of a standard codec's file, with size, colour and extras of `frame`.
@@ -186,42 +218,50 @@ class HybridCodec(PictureCodec):
         Raises:
             BitstreamError: the file is damaged, or of another size.
         """
-        height, width = (-(-side // self.config.reduction) for side in (frame.height, frame.width))
+        sizes = {
+            (-(-frame.height // reduction), -(-frame.width // reduction)): reduction
+            for reduction in reversed(self.config.reductions)  # of a pixel the first counts
+        }
         try:
-            compact = base.decode(file, max_pixels=height * width)
+            compact = base.decode(file, max_pixels=max(map(math.prod, sizes)))
         except CodecError as error:
             reason = str(error).rpartition("; ")[0]  # what to do about a file of its own is moot
             raise BitstreamError(
                 f"the picture inside: {reason}; the file was not written by this codec"
             ) from error
-        if compact.shape[:2] != (height, width):
+        if compact.shape[:2] not in sizes:
+            expected = " or ".join(f"{width} x {height}" for height, width in sizes)
             raise BitstreamError(
-                f"the picture inside: expected {width} x {height} pixels, received "
+                f"the picture inside: expected {expected} pixels, received "
                 f"{compact.shape[1]} x {compact.shape[0]}; the file was not written by this codec"
             )
+        reduction = sizes[compact.shape[:2]]
         compact = base_codecs.with_colour(compact, frame.is_rgb)
-        pixels = self._restore(compact)[: frame.height, : frame.width]
+        pixels = self._restore(compact, reduction)[: frame.height, : frame.width]
         return dataclasses.replace(frame, pixels=np.ascontiguousarray(pixels))
 
-    def _restore(self, compact):
-        height, width = (side * self.config.reduction for side in compact.shape[:2])
-        before = 2 // self.config.reduction
-        padded = image_io.pad_to_multiple(compact, before)
-        return self._by_tiles("restore", padded, before, 2)[:height, :width]
+    def _restore(self, compact, reduction):
+        height, width = (side * reduction for side in compact.shape[:2])
+        padded = image_io.pad_to_multiple(compact, 2 // reduction)
+        return self._by_tiles("restore", padded, reduction)[:height, :width]
 
-    def _by_tiles(self, name, pixels, before, after):
+    def _by_tiles(self, name, pixels, reduction):
         """Calls a method of the network.
 
         Args:
-            name: str.
-            pixels: uint8 `[before * rows, before * columns]`, with 3 channels or without.
-            before, after: int. Sides of a cell's pixels before and after.
+            name: str, "compress" or "restore".
+            pixels: uint8 `[H, W]` or `[H, W, 3]`. In cells: of 2x2 pixels of the picture itself, of
+                2/r x 2/r of a compact one.
+            reduction: int, r.
 
         Returns:
-            uint8 `[after * rows, after * columns]`, with channels as before.
+            uint8, as many cells with as many channels.
         """
+        before, after = 2, 2 // reduction
+        if name == "restore":
+            before, after = after, before
         image = np.atleast_3d(pixels)
-        function = self._function(name, image.shape[2])
+        function = self._function(name, reduction, image.shape[2])
         rows, columns = image.shape[0] // before, image.shape[1] // before
         result = np.empty((after * rows, after * columns, image.shape[2]), np.uint8)
         for top in range(0, rows, _TILE):
@@ -234,10 +274,10 @@ class HybridCodec(PictureCodec):
                 result[rows_out, columns_out] = np.clip(np.rint(255.0 * values), 0, 255)
         return result.reshape(*result.shape[:2], *pixels.shape[2:])
 
-    def _function(self, name, channels):
-        key = name, channels
+    def _function(self, name, reduction, channels):
+        key = name, reduction, channels
         if key not in self._functions:
-            function = getattr(self.network, name)
+            function = functools.partial(getattr(self.network, name), reduction=reduction)
             self._functions[key] = compilation.compile_for_inference(function, self.network)
         return self._functions[key]
 
@@ -245,11 +285,12 @@ class HybridCodec(PictureCodec):
 class _Attempts:
     """The files of one picture at different qualities, and what they restore to; each made once."""
 
-    def __init__(self, codec, base, picture):
+    def __init__(self, codec, base, picture, reduction):
         self.base = base
         self.picture = picture
+        self.reduction = reduction
         self._codec = codec
-        self._compact = codec.compress(picture.pixels)
+        self._compact = codec.compress(picture.pixels, reduction)
         self._metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         self._alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         self._file = functools.cache(self._encode)
@@ -269,18 +310,41 @@ class _Attempts:
             height, width = self._compact.shape[:2]
             raise CodecError(
                 f"expected a picture that {self.base.name} can hold, received one of {width} x "
-                f"{height} pixels in compact form ({reason}); take another base codec"
+                f"{height} pixels ({reason}); take another base codec, or a stored size of half"
             ) from error
 
     def _restore(self, quality):
         return self._codec.restored(self.base, self._file(quality), self.picture)
 
 
+def _choices(attempts, target, quality):
+    """Pairs of attempts and the quality that meets a request; none of those that cannot."""
+    found = []
+    if quality is not None:
+        *attempts, last = attempts
+        found.append((last, quality))
+        target = Target(target_bytes=len(last.data(quality)))
+    found += [(one, _quality_for(target, one)) for one in attempts]
+    return [(one, quality) for one, quality in found if quality is not None]
+
+
+def _best(choices, target):
+    """The smallest of the choices that reach a quality, else the one of the highest PSNR."""
+    if len(choices) == 1:
+        return choices[0]
+    original = choices[0][0].picture.pixels
+    pixels = [one.restored(quality).pixels for one, quality in choices]
+    if target.is_of_quality:
+        pairs = zip(choices, pixels)
+        reaching = [choice for choice, restored in pairs if reaches(target, original, restored)]
+        if reaching:
+            return min(reaching, key=lambda choice: len(choice[0].data(choice[1])))
+    return choices[np.argmax([metrics.psnr_db(original, restored) for restored in pixels])]
+
+
 def _quality_for(target, attempts):
-    """The quality of the standard codec that a target asks for."""
+    """The quality of the standard codec that a target asks for; None if all take too much."""
     base, picture = attempts.base, attempts.picture
-    if target == Target():
-        return base.default_quality
     # The searches take it that rate and quality grow together, and try about seven.
     if target.target_bpp is not None or target.target_bytes is not None:
         pixels = picture.width * picture.height
@@ -289,22 +353,13 @@ def _quality_for(target, attempts):
             True,
             key=lambda quality: not target.allows(len(attempts.data(quality)), pixels),
         )
-        if not fitting:
-            smallest = attempts.data(base.qualities[0])
-            raise target_too_low(target, smallest, picture, f"the lowest quality of {base.name}")
-        return base.qualities[fitting - 1]
+        return base.qualities[fitting - 1] if fitting else None
     reaching = bisect.bisect_left(
         base.qualities,
         True,
-        key=lambda quality: _reaches(target, picture.pixels, attempts.restored(quality).pixels),
+        key=lambda quality: reaches(target, picture.pixels, attempts.restored(quality).pixels),
     )
     return base.qualities[min(reaching, len(base.qualities) - 1)]
-
-
-def _reaches(target, original, restored):
-    if target.target_psnr is not None:
-        return metrics.psnr_db(original, restored) >= target.target_psnr
-    return metrics.ms_ssim(original, restored) >= target.target_msssim
 
 
 def _window(start, size, after):

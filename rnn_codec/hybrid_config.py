@@ -4,7 +4,7 @@ import dataclasses
 
 from rnn_codec.config import JsonConfig, expect
 
-NETWORKS = ("both", "compact", "restoration")
+NETWORKS = ("all", "both", "compact", "restoration")
 COLOURS = ("grey", "rgb")
 BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
 
@@ -15,9 +15,10 @@ class HybridConfig(JsonConfig):
 
     The defaults are the layers of Jiang et al., 2017.
 
-    `networks`: "both"; "compact", where a bicubic filter enlarges what ComCNN made small; or
-    "restoration", where the standard codec stores the picture itself and RecCNN improves it. The
-    last two are the ablation, and the last restores files that others wrote.
+    `networks`: "both"; "compact", where a bicubic filter enlarges what ComCNN made small;
+    "restoration", where the standard codec stores the picture itself and RecCNN improves it; or
+    "all", which is both and another RecCNN for pictures stored at full size: the encoder takes
+    what is better, and files that others wrote can be restored.
 
     `colour`: "grey" networks see one channel, the luma; chroma is halved by a mean and enlarged by
     a bicubic filter. "rgb" networks see three.
@@ -69,6 +70,6 @@ class HybridConfig(JsonConfig):
         return 1 if self.colour == "grey" else 3
 
     @property
-    def reduction(self):
-        """How many times smaller the stored picture's sides are."""
-        return 1 if self.networks == "restoration" else 2
+    def reductions(self):
+        """How many times smaller a stored picture's sides may be."""
+        return {"all": (2, 1), "restoration": (1,)}.get(self.networks, (2,))

@@ -1,7 +1,8 @@
 """The two networks around a standard codec: ComCNN makes a compact picture, RecCNN restores it.
 
-`B` is the batch, `C` 1 for grey or 3 for RGB, `r` the reduction, 2 unless RecCNN is alone. Pixels
-are float32 in [0, 1], not clipped where a network made them. Sides are even.
+`B` is the batch, `C` 1 for grey or 3 for RGB, `r` the reduction: 2, or 1 for a picture stored at
+full size, which has a RecCNN of its own. Pixels are float32 in [0, 1], not clipped where a network
+made them. Sides are even.
 
 Reference:
     Jiang et al., "An End-to-End Compression Framework Based on Convolutional Neural Networks",
@@ -42,42 +43,50 @@ class HybridNetwork(keras.Model):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
-        self.compact = None if config.networks == "restoration" else _compact_layers(config)
-        self.restoration = None if config.networks == "compact" else _restoration_layers(config)
+        self.compact = self.restoration = self.full_restoration = None
+        if 2 in config.reductions:
+            self.compact = _compact_layers(config)
+            if config.networks != "compact":
+                self.restoration = _restoration_layers(config, "restoration")
+        if 1 in config.reductions:
+            self.full_restoration = _restoration_layers(config, "full_restoration")
 
     @classmethod
     def create(cls, config):
         """A network whose variables exist: at first a mean of 2x2 pixels, and a bicubic filter."""
         network = cls(config, name="hybrid")
-        size = 2 * config.block
-        network.compress(ops.zeros((1, size, size, config.channels)))
-        network.restore(ops.zeros((1, size, size, config.channels)))
+        pixels = ops.zeros((1, 2 * config.block, 2 * config.block, config.channels))
+        for reduction in config.reductions:
+            network.compress(pixels, reduction)
+            network.restore(pixels, reduction)
         network.built = True
         if network.compact is not None:
             _start_as_mean(network.compact, config.channels)
         return network
 
     def call(self, pixels, training=False):
-        return self.restore(self.compress(pixels), training=training)
+        reduction = self.config.reductions[0]
+        return self.restore(self.compress(pixels, reduction), reduction, training=training)
 
-    def compress(self, pixels):
-        """Compact picture `[B, H/r, W/r, C]` of a picture `[B, H, W, C]`."""
-        if self.compact is None:
+    def compress(self, pixels, reduction):
+        """Compact picture `[B, H/r, W/r, C]` of a picture `[B, H, W, C]`; itself if r is 1."""
+        if reduction == 1:
             return pixels
         return self._by_channels(self.compact, mean_of_blocks, pixels)
 
-    def restore(self, compact, training=False):
+    def restore(self, compact, reduction, training=False):
         """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not."""
+        restoration = self.full_restoration if reduction == 1 else self.restoration
 
         def network(pixels):
             pixels = enlarge(pixels)
-            if self.restoration is None:
+            if restoration is None:
                 return pixels
             # Added in full precision: what is left of a picture in bfloat16 is less than 8 bits.
-            return pixels + ops.cast(self.restoration(pixels, training=training), "float32")
+            return pixels + ops.cast(restoration(pixels, training=training), "float32")
 
         def enlarge(pixels):
-            return pixels if self.config.reduction == 1 else upsample(pixels)
+            return pixels if reduction == 1 else upsample(pixels)
 
         return self._by_channels(network, enlarge, ops.cast(compact, "float32"))
 
@@ -119,7 +128,7 @@ def _compact_layers(config):
     return keras.Sequential(layers, name="compact")
 
 
-def _restoration_layers(config):
+def _restoration_layers(config, name):
     """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
     layers = [_conv(config.filters, "conv_01", activation="relu")]
     if config.shortcuts:
@@ -140,7 +149,7 @@ def _restoration_layers(config):
     layers.append(last)
     if config.block == 2:
         layers = [SpaceToDepth(name="blocks"), *layers, networks.DepthToSpace(name="pixels")]
-    return keras.Sequential(layers, name="restoration")
+    return keras.Sequential(layers, name=name)
 
 
 def _conv(filters, name, **kwargs):

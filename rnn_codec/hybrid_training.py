@@ -1,6 +1,7 @@
 """Training of the hybrid codec: RecCNN and ComCNN in turn, as in the paper.
 
-In most epochs RecCNN learns from what the real codec made of ComCNN's pictures. In every
+In most epochs RecCNN learns from what the real codec made of ComCNN's pictures; where there is one
+for pictures stored at full size, every other time that one learns from those. In every
 `compact_every`-th epoch ComCNN learns through a fixed RecCNN. No gradient passes the codec, so
 there it counts as the identity: its error is added to ComCNN's output as a constant. That error is
 the real codec's, measured in the threads that prepare batches with ComCNN as it was when the epoch
@@ -18,6 +19,7 @@ Reference:
 """
 
 import dataclasses
+import functools
 import math
 import os
 
@@ -42,7 +44,7 @@ from rnn_codec.errors import CodecError
 from rnn_codec.hybrid_networks import HybridNetwork
 
 # What learns in an epoch; the name of that part of the network.
-RESTORATION, COMPACT = "restoration", "compact"
+RESTORATION, FULL_RESTORATION, COMPACT = "restoration", "full_restoration", "compact"
 
 # Salts the random stream of qualities; `data` has 0 and 1.
 _QUALITY_STREAM = 2
@@ -84,7 +86,7 @@ class TurnModel(keras.Model):
 
     Args:
         network: `HybridNetwork`.
-        turn: str, `RESTORATION` or `COMPACT`.
+        turn: str, `RESTORATION`, `FULL_RESTORATION` or `COMPACT`.
         rate_weight: float. Of the bits in ComCNN's loss, in dB for each doubling.
 
     Call arguments:
@@ -103,14 +105,15 @@ class TurnModel(keras.Model):
 
     def call(self, inputs, training=False):
         pixels, decoded, compact = inputs
-        if self.turn == RESTORATION:
-            return self.network.restore(decoded, training=training)
+        reduction = _reduction_of(self.turn)
+        if self.turn != COMPACT:
+            return self.network.restore(decoded, reduction, training=training)
         coding_error = decoded - compact
-        compact = self.network.compress(pixels)
+        compact = self.network.compress(pixels, reduction)
         if self.rate_weight:
             self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
         # Not in training mode: the other network stands still, with its normalisation.
-        return self.network.restore(compact + coding_error)
+        return self.network.restore(compact + coding_error, reduction)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
@@ -171,9 +174,15 @@ class PatchCoder:
                 f"{highest:g}; change --qualities"
             )
         self._network = HybridNetwork.create(config)
-        compile_for = compilation.compile_for_inference
-        self._compress = compile_for(self._network.compress, self._network)
-        self._restore = compile_for(self._network.restore, self._network)
+        compile_for = functools.partial(compilation.compile_for_inference, network=self._network)
+        self._compress = {
+            reduction: compile_for(functools.partial(self._network.compress, reduction=reduction))
+            for reduction in config.reductions
+        }
+        self._restore = {
+            reduction: compile_for(functools.partial(self._network.restore, reduction=reduction))
+            for reduction in config.reductions
+        }
 
     def update(self, network):
         """Takes over the weights of a network."""
@@ -186,14 +195,14 @@ class PatchCoder:
             patches = np.stack(patches)[..., None]
         return patches.astype(np.float32) / 255.0
 
-    def code(self, pixels, qualities):
-        """Codes each picture at its quality.
+    def code(self, pixels, qualities, reduction):
+        """Codes each picture at its quality, stored with sides so many times smaller.
 
         Returns:
             What the codec restored, the compact pictures, both float32 `[B, H/r, W/r, C]`, and the
             sizes of the files in bytes.
         """
-        compact = ops.convert_to_numpy(self._compress(pixels))
+        compact = ops.convert_to_numpy(self._compress[reduction](pixels))
         decoded, sizes = self.code_compact(compact, qualities)
         return decoded, compact, sizes
 
@@ -205,7 +214,7 @@ class PatchCoder:
             sizes.append(len(file))
         return np.stack(decoded).reshape(compact.shape).astype(np.float32) / 255.0, sizes
 
-    def training_item(self, seed):
+    def training_item(self, seed, reduction):
         """A `transform` for `data.PatchBatches`: qualities at random, some patches turned grey."""
 
         def transform(patches, step):
@@ -214,14 +223,16 @@ class PatchCoder:
             pixels = self.pixels(patches)
             grey = rng.random(len(patches)) < _GREY_SHARE
             pixels[grey] = hybrid_networks.luma_of(pixels[grey])
-            decoded, compact, _ = self.code(pixels, [self.qualities[n] for n in numbers])
+            qualities = [self.qualities[number] for number in numbers]
+            decoded, compact, _ = self.code(pixels, qualities, reduction)
             return pixels, decoded, compact
 
         return transform
 
-    def restore(self, decoded):
+    def restore(self, decoded, reduction):
         """8-bit pictures of what the codec restored: a list of `[H, W]` or `[H, W, 3]`."""
-        return _to_8_bits(np.concatenate([self._restore(one[None]) for one in decoded]))
+        restore = self._restore[reduction]
+        return _to_8_bits(np.concatenate([restore(one[None]) for one in decoded]))
 
 
 def _to_8_bits(pictures):
@@ -233,9 +244,10 @@ def _to_8_bits(pictures):
 class Validation(keras.callbacks.Callback):
     """Codes fixed crops for real after each epoch, and adds the figures to its logs.
 
-    Figures: mean PSNR and bits per pixel at the lowest, a middle and the highest quality, and as
-    loss the negative PSNR at the mean rate that the same qualities have without ComCNN. On a
-    logarithmic axis of bits the three points lie nearly on a line, which is fitted.
+    Figures: mean PSNR and bits per pixel at the lowest, a middle and the highest quality, for each
+    stored size, and as loss the negative PSNR at the mean rate that the same qualities have without
+    ComCNN, mean of the sizes. On a logarithmic axis of bits the three points lie nearly on a line,
+    which is fitted.
 
     Args:
         network: `HybridNetwork` in training.
@@ -253,12 +265,15 @@ class Validation(keras.callbacks.Callback):
         self.originals = _to_8_bits(self.pixels)
         places = np.linspace(0, len(coder.qualities) - 1, _VALIDATION_QUALITIES)
         self.qualities = sorted({coder.qualities[round(place)] for place in places})
-        self.reference = np.mean([self._plain_rate(quality) for quality in self.qualities])
+        self.reference = {
+            reduction: np.mean([self._plain_rate(quality, reduction) for quality in self.qualities])
+            for reduction in coder.config.reductions
+        }
 
-    def _plain_rate(self, quality):
+    def _plain_rate(self, quality, reduction):
         """Logarithm of the bits per pixel that a mean of blocks takes."""
         pixels = self.pixels
-        if self.coder.config.reduction == 2:
+        if reduction == 2:
             count, height, width, channels = pixels.shape
             blocks = pixels.reshape(count, height // 2, 2, width // 2, 2, channels)
             pixels = blocks.mean(axis=(2, 4))
@@ -277,16 +292,21 @@ class Validation(keras.callbacks.Callback):
 
     def figures(self):
         """Dictionary of the figures."""
-        psnr, rates, figures = [], [], {}
-        for quality in self.qualities:
-            decoded, _, sizes = self.coder.code(self.pixels, [quality] * len(self.pixels))
-            pairs = zip(self.originals, self.coder.restore(decoded))
-            psnr.append(float(np.mean([metrics.psnr_db(*pair) for pair in pairs])))
-            rates.append(self._bits_per_pixel(sizes))
-            figures[f"psnr_db/quality_{quality:05.4g}"] = psnr[-1]
-            figures[f"bits_per_pixel/quality_{quality:05.4g}"] = rates[-1]
-        line = np.polyfit(np.log2(rates), psnr, 1)
-        return {"loss": -float(np.polyval(line, self.reference)), **figures}
+        figures, at_reference = {}, []
+        for reduction, reference in self.reference.items():
+            prefix = "full_" if reduction == 1 else ""
+            psnr, rates = [], []
+            for quality in self.qualities:
+                qualities = [quality] * len(self.pixels)
+                decoded, _, sizes = self.coder.code(self.pixels, qualities, reduction)
+                pairs = zip(self.originals, self.coder.restore(decoded, reduction))
+                psnr.append(float(np.mean([metrics.psnr_db(*pair) for pair in pairs])))
+                rates.append(self._bits_per_pixel(sizes))
+                figures[f"psnr_db/{prefix}quality_{quality:05.4g}"] = psnr[-1]
+                figures[f"bits_per_pixel/{prefix}quality_{quality:05.4g}"] = rates[-1]
+            line = np.polyfit(np.log2(rates), psnr, 1)
+            at_reference.append(np.polyval(line, reference))
+        return {"loss": -float(np.mean(at_reference)), **figures}
 
 
 def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
@@ -368,7 +388,7 @@ def _fit_epoch(model, coder, photos, options, step, callbacks):
         first_step=step,
         maximum_downscale=options.maximum_downscale,
         threads=2,
-        transform=coder.training_item(options.seed),
+        transform=coder.training_item(options.seed, _reduction_of(model.turn)),
     )
     try:
         model.fit(
@@ -387,21 +407,29 @@ def _fit_epoch(model, coder, photos, options, step, callbacks):
 def _turns(config):
     """The parts of the network that have something to learn."""
     return {
+        "all": (RESTORATION, FULL_RESTORATION, COMPACT),
         "both": (RESTORATION, COMPACT),
         "compact": (COMPACT,),
-        "restoration": (RESTORATION,),
+        "restoration": (FULL_RESTORATION,),
     }[config.networks]
 
 
 def _turn_of(epoch, config, options):
-    """Which part learns in an epoch, counted from 0."""
-    turns = _turns(config)
-    return turns[-1] if (epoch + 1) % options.compact_every == 0 else turns[0]
+    """Which part learns in an epoch, counted from 0: each RecCNN as often as the other."""
+    *others, last = _turns(config)
+    if not others or (epoch + 1) % options.compact_every == 0:
+        return last
+    return others[(epoch - epoch // options.compact_every) % len(others)]
+
+
+def _reduction_of(turn):
+    """How many times smaller the sides of the stored picture are that a part learns from."""
+    return 1 if turn == FULL_RESTORATION else 2
 
 
 def _let_learn(network, turn):
-    """Makes one part trainable, and the other not."""
-    for part in (network.restoration, network.compact):
+    """Makes one part trainable, and the others not."""
+    for part in (network.restoration, network.full_restoration, network.compact):
         if part is not None:
             part.trainable = part.name == turn
 
@@ -409,12 +437,12 @@ def _let_learn(network, turn):
 def _turn_model(network, turn, config, options):
     """A compiled `TurnModel` with an optimiser of its own."""
     epochs = range(-(-options.steps // options.steps_per_epoch))
-    rates = {RESTORATION: options.learning_rate, COMPACT: options.compact_learning_rate}
+    rate = options.compact_learning_rate if turn == COMPACT else options.learning_rate
     own = sum(_turn_of(epoch, config, options) == turn for epoch in epochs)
     schedule = training.learning_rate_schedule(
         training.TrainingOptions(
             steps=max(1, own) * options.steps_per_epoch,
-            learning_rate=rates[turn],
+            learning_rate=rate,
             warmup_steps=options.warmup_steps,
         )
     )

@@ -195,6 +195,13 @@ def check_similarity_target(target, picture):
         )
 
 
+def reaches(target, original, restored):
+    """Whether restored pixels have the quality that a target names."""
+    if target.target_psnr is not None:
+        return metrics.psnr_db(original, restored) >= target.target_psnr
+    return metrics.ms_ssim(original, restored) >= target.target_msssim
+
+
 def check_held(counts, contents):
     """Raises `BitstreamError` for iteration counts that a file does not hold."""
     held = len(contents.planes)

@@ -24,7 +24,7 @@ from rnn_codec.config import CodecConfig
 from rnn_codec.errors import PresetError
 from rnn_codec.hybrid_config import HybridConfig
 
-DEFAULT, DEFAULT_HYBRID, DEFAULT_RESTORATION = "two_scale_gru", "hybrid", "restoration"
+DEFAULT, DEFAULT_HYBRID = "two_scale_gru", "hybrid"
 
 # RecCNN that takes a quarter of the time and learns in hundreds of steps: docs/results/hybrid.md.
 _QUICK = {"block": 2, "batch_normalisation": False, "shortcuts": True}
@@ -51,9 +51,7 @@ CONFIGS = {
         CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
         # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
         CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
-        HybridConfig(DEFAULT_HYBRID, **_QUICK),
-        # Of files that others wrote, at the qualities that show.
-        HybridConfig(DEFAULT_RESTORATION, networks="restoration", highest_quality=60, **_QUICK),
+        HybridConfig(DEFAULT_HYBRID, networks="all", **_QUICK),
         # Jiang et al., 2017, and its parts alone. The paper measures where JPEG of the picture has
         # a quality of 5 to 10; at half the size, one of about 20 to 60 takes as many bytes.
         HybridConfig("hybrid_grey", colour="grey", lowest_quality=15, highest_quality=65),

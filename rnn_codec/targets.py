@@ -41,3 +41,8 @@ class Target:
             # The same quotient as in every report, so that a reported figure is a target that fits.
             return 8 * file_bytes / pixels <= self.target_bpp
         return self.target_bytes is None or file_bytes <= self.target_bytes
+
+    @property
+    def is_of_quality(self):
+        """Whether it bounds the picture's quality, and not a size."""
+        return self.target_psnr is not None or self.target_msssim is not None

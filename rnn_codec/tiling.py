@@ -18,11 +18,13 @@ from rnn_codec.config import STRIDE
 
 # In blocks of 16x16 pixels. The margin covers what decoder, synthesis, gain estimator and encoder
 # of any architecture reach over together; all are even, as gains are of 32x32 pixels.
-MARGIN, TILE = 6, 64
+MARGIN = 6
 
-# Up to so many blocks tiles are twice as large: 1.5 GB of float32 for each, but a fifth instead of
-# two fifths is computed for margins. Not for the paper's networks, which take ten times as much.
-_WIDE_TILE, _FEW_BLOCKS = 2 * TILE, 2**25 // STRIDE**2
+# Tiles, in blocks too. Wide ones take 1.5 GB of float32 each, but only a fifth is computed for
+# margins; above so many blocks, where states take gigabytes, narrow ones leave memory for them. The
+# paper's networks take ten times as much.
+_WIDE_TILE, _NARROW_TILE, _STACKED_TILE = 128, 48, 64
+_FEW_BLOCKS = 2**25 // STRIDE**2
 
 
 class TiledSteps:
@@ -47,14 +49,17 @@ class TiledSteps:
 
     def initial_states(self, batch, height, width, encoding=True):
         rows, columns = height // STRIDE, width // STRIDE
-        is_light = self._network.config.architecture != "stacked"
-        is_wide = is_light and rows * columns <= _FEW_BLOCKS
-        tile = self._tile or (_WIDE_TILE if is_wide else TILE)
+        tile = self._tile or self._tile_for(rows * columns)
         canvas = _Canvas(self._network, batch, rows, columns, tile, encoding)
         return canvas, canvas, canvas, None
 
+    def _tile_for(self, blocks):
+        if self._network.config.architecture == "stacked":
+            return _STACKED_TILE
+        return _WIDE_TILE if blocks <= _FEW_BLOCKS else _NARROW_TILE
+
     def analyse(self, image, reconstruction, gain, encoder_states, decoder_states, index):
-        """Bits `[B, H/16, W/16, bits]` as a NumPy array, of an image in 8 bits `[B, H, W, 3]`."""
+        """Bits `[B, H/16, W/16, bits]` in int8, of an image in 8 bits `[B, H, W, 3]`."""
         canvas, bits = decoder_states, None
         for window in canvas.sweep():
             states = canvas.read(window)
@@ -104,9 +109,9 @@ class TiledSteps:
     def _decoded(self, canvas, window, states, synthesise):
         """The states of a window after its pending bits."""
         bits, index = canvas.pending
-        tile_bits = window.cut(bits)
-        if tile_bits.dtype == np.uint8:
-            tile_bits = 2.0 * tile_bits.astype(np.float32) - 1.0
+        tile_bits = window.cut(bits).astype(np.float32)
+        if bits.dtype == np.uint8:  # a file's plane, not the binarizer's
+            tile_bits = 2.0 * tile_bits - 1.0
         features, decoder = self._steps.decode_bits(tile_bits, states["decoder"], index)
         if not synthesise:
             return {"decoder": decoder}
@@ -219,7 +224,7 @@ class _Canvas:
         self._flat = keras.tree.flatten(self._arrays)
 
     def empty(self, channels):
-        return np.empty((self.batch, *self.size, channels), np.float32)
+        return np.empty((self.batch, *self.size, channels), np.int8)
 
     def sweep(self, writing=True):
         """Yields the windows in order, each to be read, and if `writing` written, at once."""

@@ -28,7 +28,7 @@ class HybridCommandTest(parameterized.TestCase):
         self.array = testing.make_array(40, 30)
         Image.fromarray(self.array).save("photo.png")
         Image.fromarray(self.array).save("photo.jpg", quality=10)
-        for name in ("both", "restoration"):
+        for name in ("all", "both", "restoration"):
             testing.make_hybrid(name).save_preset(name)
         self.run = functools.partial(testing.run_command, preset="both")
 
@@ -55,11 +55,23 @@ class HybridCommandTest(parameterized.TestCase):
 
     def test_summary_names_base_and_quality(self):
         result = self.run("encode", "--quality=20", "photo.png")
-        self.assertRegex(result.stdout, r"^photo.png: .* bpp, jpeg of quality 20, PSNR .* dB, ")
+        self.assertRegex(
+            result.stdout, r"^photo.png: .* bpp, jpeg of quality 20, half size, PSNR .* dB, "
+        )
 
     def test_target(self):
         record = self.encode("--target_bytes=500", "--base=webp")
         self.assertLessEqual(record["output_bytes"], 500)
+
+    @parameterized.parameters(("full", (30, 40)), ("half", (15, 20)))
+    def test_stored_size(self, name, size):
+        record = self.encode("--preset=all", f"--stored_size={name}")
+        self.assertEqual(record["stored_size"], name)
+        self.run("decode", "--extract", "--preset=all", "photo.png.rnnc")
+        with Image.open("photo.png.jpg") as image:
+            self.assertEqual(image.size, size)
+        result = self.run("decode", "--output=out.png", "--preset=all", "photo.png.rnnc")
+        self.assertEqual(result.exit_code, 0, result.stderr)
 
     def test_extracted_file_opens_anywhere(self):
         self.encode()
@@ -101,6 +113,7 @@ class HybridCommandTest(parameterized.TestCase):
         ("iterations", ["--iterations=1"], "photo.png: expected a quality or another target"),
         ("both", ["--quality=5", "--target_bpp=1"], "photo.png: expected a quality or a target"),
         ("quality", ["--quality=96"], "photo.png: expected a quality of jpeg from 1 to 95"),
+        ("size", ["--stored_size=full"], "photo.png: stored_size: expected half, which is what"),
         ("kind", ["--codec=recurrent"], "--preset=both: expected a preset of the recurrent codec"),
     )
     def test_faults_of_encode(self, args, pattern):
@@ -111,12 +124,12 @@ class HybridCommandTest(parameterized.TestCase):
         self.assert_fault(result, "--base: has no meaning with preset '.*two_scale'")
 
     @parameterized.named_parameters(
-        ("restore_half", ["--restore", "photo.jpg"], "both", ".*expected one of RecCNN alone"),
+        ("restore_half", ["--restore", "photo.jpg"], "both", ".*expected one with a RecCNN for"),
         (
             "restore_other",
             ["--restore", "photo.jpg"],
             None,
-            "--preset=.*: expected a preset of Rec",
+            "--preset=.*: expected a preset of the hybrid codec",
         ),
         ("two", ["--restore", "--extract", "photo.jpg"], "both", "expected one of --extract, --re"),
         ("no_file", ["--extract", "recurrent.rnnc"], "both", ".*expected a file of the hybrid"),

@@ -32,6 +32,12 @@ def png(pixels):
     return file.getvalue()
 
 
+def smooth(height, width):
+    """A picture without detail: half the size is enough for it."""
+    image = Image.fromarray(testing.make_array(height // 10, width // 10))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def jpeg(height, width):
     return base_codecs.make("jpeg").encode(testing.make_array(height, width), 50)
 
@@ -86,7 +92,7 @@ class RoundTripTest(parameterized.TestCase):
         Image.fromarray(testing.make_array(20, 30)).save(folder / "in.png")
         codec = testing.make_hybrid()
         encoded = codec.encode_file(folder / "in.png", folder / "a.rnnc", base="webp")
-        self.assertEqual(encoded.settings, {"base": "webp", "quality": 50})
+        self.assertEqual(encoded.settings, {"base": "webp", "quality": 50, "stored_size": "half"})
         codec.decode_file(folder / "a.rnnc", folder / "out.png")
         with Image.open(folder / "out.png") as image:
             np.testing.assert_array_equal(np.asarray(image), encoded.picture.pixels)
@@ -94,12 +100,13 @@ class RoundTripTest(parameterized.TestCase):
     @parameterized.parameters(*testing.HYBRIDS)
     def test_tiles_do_not_show(self, networks):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(150, 90)
-        whole = codec._restore(codec.compress(image)).astype(int)
-        with mock.patch.object(hybrid_codec, "_TILE", 16):
-            tiled = codec._restore(codec.compress(image))
-        # A sum in another order may round to the other side.
-        self.assertLessEqual(np.abs(whole - tiled).max(), 1)
-        self.assertLess((whole != tiled).mean(), 0.01)
+        for reduction in codec.config.reductions:
+            whole = codec._restore(codec.compress(image, reduction), reduction).astype(int)
+            with mock.patch.object(hybrid_codec, "_TILE", 16):
+                tiled = codec._restore(codec.compress(image, reduction), reduction)
+            # A sum in another order may round to the other side.
+            self.assertLessEqual(np.abs(whole - tiled).max(), 1)
+            self.assertLess((whole != tiled).mean(), 0.01)
 
     def test_precision_of_half_is_near(self):
         image = testing.make_array(64, 64)
@@ -198,6 +205,77 @@ class TargetTest(parameterized.TestCase):
             self.codec.encode_picture(picture, base="webp")
 
 
+class StoredSizeTest(parameterized.TestCase):
+    """What the encoder makes of the choice, with a RecCNN for each size."""
+
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_hybrid("all")
+
+    def encode(self, pixels, target=Target(), **options):
+        return self.codec.encode_picture(image_io.picture_from_array(pixels), target, **options)
+
+    @parameterized.named_parameters(
+        ("low_quality", Target(), {"quality": 3}, "half"),
+        ("high_quality", Target(), {"quality": 90}, "full"),
+        ("few_bytes", Target(target_bytes=1200), {}, "half"),
+        ("many_bytes", Target(target_bytes=4000), {}, "full"),
+        ("few_of_another_base", Target(target_bpp=0.3), {"base": "webp"}, "half"),
+        ("many_of_another_base", Target(target_bpp=3), {"base": "webp"}, "full"),
+    )
+    def test_the_better_one_is_taken(self, target, options, expected):
+        pixels = smooth(170, 180)
+        encoded = self.encode(pixels, target, **options)
+        self.assertEqual(encoded.stored_size, expected)
+        np.testing.assert_array_equal(self.codec.decode(encoded.data), encoded.picture.pixels)
+        # At most as many bytes as this takes, and at least as good.
+        full = self.encode(pixels, target, stored_size="full", **options)
+        self.assertGreaterEqual(encoded.psnr_db, full.psnr_db)
+        if target == Target():
+            self.assertLessEqual(len(encoded.data), len(full.data))
+
+    @parameterized.parameters(Target(target_psnr=30), Target(target_msssim=0.95))
+    def test_the_smaller_one_of_a_quality(self, target):
+        pixels = smooth(170, 180)
+        encoded = self.encode(pixels, target)
+        self.assertEqual(encoded.warnings, ())
+        sizes = {
+            name: self.encode(pixels, target, stored_size=name)
+            for name in hybrid_codec.STORED_SIZES
+        }
+        self.assertLen(encoded.data, min(len(one.data) for one in sizes.values()))
+
+    def test_no_more_bytes_than_the_base_takes_at_a_quality(self):
+        pixels = smooth(170, 180)
+        bare = base_codecs.make("jpeg").encode(pixels, 30)
+        encoded = self.encode(pixels, quality=30)
+        self.assertLess(len(encoded.data), len(bare) + 40)  # what is around it
+        self.assertGreater(encoded.quality, 30)
+
+    def test_a_target_that_only_half_the_size_meets(self):
+        pixels = testing.make_array(170, 180)
+        smallest = self.encode(pixels, quality=1, stored_size="half")
+        encoded = self.encode(pixels, Target(target_bytes=len(smallest.data)))
+        self.assertEqual(encoded.stored_size, "half")
+        with self.assertRaisesRegex(CodecError, f"takes {len(smallest.data)} bytes"):
+            self.encode(pixels, Target(target_bytes=len(smallest.data) - 1))
+
+    @parameterized.parameters("full", "half")
+    def test_a_pixel(self, name):
+        encoded = self.encode(testing.make_array(1, 1), stored_size=name)
+        np.testing.assert_array_equal(self.codec.decode(encoded.data), encoded.picture.pixels)
+
+    def test_unknown_size(self):
+        with self.assertRaisesRegex(CodecError, "expected full or half, .* received 'third'"):
+            self.encode(testing.make_array(20, 20), stored_size="third")
+
+    def test_another_size_inside(self):
+        data = self.codec.encode(testing.make_array(40, 30))
+        plane = bitstream.Plane(base_codecs.Jpeg.coder, jpeg(10, 10))
+        with self.assertRaisesRegex(BitstreamError, "expected 30 x 40 or 15 x 20 pixels"):
+            self.codec.decode(with_plane(data, plane))
+
+
 class ContainerTest(parameterized.TestCase):
     """What is in the file, and files that no encoder wrote."""
 
@@ -208,7 +286,7 @@ class ContainerTest(parameterized.TestCase):
         file, extension = base_codecs.extract(data)
         kind = base_codecs.CODECS[base]
         self.assertEqual(extension, kind.extension)
-        self.assertEqual(file, kind().encode(codec.compress(image), kind.default_quality))
+        self.assertEqual(file, kind().encode(codec.compress(image, 2), kind.default_quality))
         self.assertEqual(bitstream.read_info(data).coders, (base,))
         # What is around it: header, type, length, checksum.
         self.assertLess(len(data) - len(file), 40)
@@ -301,7 +379,7 @@ class RestoreTest(absltest.TestCase):
         self.assertEqual((restored.pixels.shape, restored.xmp), ((31, 20, 3), b"<x/>"))
 
     def test_networks_of_half_the_size(self):
-        with self.assertRaisesRegex(CodecError, "expected one of RecCNN alone"):
+        with self.assertRaisesRegex(CodecError, "expected one with a RecCNN for pictures of full"):
             testing.make_hybrid().restore_picture(None)
 
 

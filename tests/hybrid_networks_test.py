@@ -55,18 +55,29 @@ class NetworkTest(parameterized.TestCase):
     def test_shapes(self, name, channels):
         network = testing.make_hybrid(name).network
         pixels = random_pictures(2, 16, 24, channels)
-        compact = network.compress(pixels)
-        reduction = network.config.reduction
-        self.assertEqual(compact.shape, (2, 16 // reduction, 24 // reduction, channels))
-        restored = network.restore(compact)
-        self.assertEqual(restored.shape, pixels.shape)
-        self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
+        for reduction in network.config.reductions:
+            compact = network.compress(pixels, reduction)
+            self.assertEqual(compact.shape, (2, 16 // reduction, 24 // reduction, channels))
+            restored = network.restore(compact, reduction)
+            self.assertEqual(restored.shape, pixels.shape)
+            self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
+
+    def test_each_size_has_its_own_reccnn(self):
+        network = testing.make_hybrid("all", seed=1).network
+        pixels = random_pictures(1, 16, 24, 3)
+        before = [ops.convert_to_numpy(network.restore(pixels, r)) for r in (1, 2)]
+        last = network.full_restoration.layers[-1].bias
+        last.assign(last + 0.25)
+        self.addCleanup(lambda: last.assign(last - 0.25))
+        full, half = (ops.convert_to_numpy(network.restore(pixels, r)) for r in (1, 2))
+        np.testing.assert_allclose(full - before[0], 0.25, atol=1e-5)
+        np.testing.assert_array_equal(half, before[1])
 
     @parameterized.parameters("grey", "rgb")
     def test_starts_as_a_mean_and_a_bicubic_filter(self, colour):
         network = HybridNetwork.create(dataclasses.replace(SMALL, colour=colour))
         pixels = random_pictures(1, 16, 24, network.config.channels)
-        compact = ops.convert_to_numpy(network.compress(pixels))
+        compact = ops.convert_to_numpy(network.compress(pixels, 2))
         mean = pixels.reshape(1, 8, 2, 12, 2, -1).mean(axis=(2, 4))
         np.testing.assert_allclose(compact, mean, atol=1e-6)
         restored = ops.convert_to_numpy(network(pixels))
@@ -75,7 +86,7 @@ class NetworkTest(parameterized.TestCase):
     def test_grey_networks_leave_chroma_alone(self):
         network = testing.make_hybrid("grey", seed=1).network
         pixels = random_pictures(1, 16, 16, 3)
-        _, chroma = hybrid_networks.split_luma(network.restore(pixels))
+        _, chroma = hybrid_networks.split_luma(network.restore(pixels, 2))
         _, expected = hybrid_networks.split_luma(pixels)
         expected = hybrid_networks.upsample(expected)
         np.testing.assert_allclose(chroma, expected, atol=1e-5)
@@ -83,8 +94,8 @@ class NetworkTest(parameterized.TestCase):
     def test_grey_pictures_stay_grey_in_networks_of_colour(self):
         network = testing.make_hybrid(seed=1).network
         grey = random_pictures(1, 16, 16, 1)
-        of_three = network.compress(np.repeat(grey, 3, axis=-1))
-        of_one = network.compress(grey)
+        of_three = network.compress(np.repeat(grey, 3, axis=-1), 2)
+        of_one = network.compress(grey, 2)
         np.testing.assert_allclose(of_one, ops.mean(of_three, -1, keepdims=True), atol=1e-6)
 
     def test_config_round_trip(self):
@@ -95,7 +106,7 @@ class NetworkTest(parameterized.TestCase):
     def test_compact_pictures_are_not_rounded_by_half_precision(self):
         with progressive.dtype_policy("mixed_bfloat16"):
             network = HybridNetwork.create(SMALL)
-        compact = ops.convert_to_numpy(network.compress(random_pictures(1, 16, 16, 3)))
+        compact = ops.convert_to_numpy(network.compress(random_pictures(1, 16, 16, 3), 2))
         self.assertGreater(np.abs(compact - np.round(compact * 256) / 256).max(), 1e-3)
 
 

@@ -63,10 +63,10 @@ class Weights(keras.callbacks.Callback):
         self.epochs = []
 
     def on_epoch_end(self, epoch, logs=None):
-        weights = {"compact": [], "restoration": []}
+        weights = {"compact": [], "restoration": [], "full_restoration": []}
         for variable in self.model.network.weights:
             weights[variable.path.split("/")[0]].append(np.asarray(variable).ravel())
-        self.epochs.append({name: np.concatenate(w) for name, w in weights.items()})
+        self.epochs.append({name: np.concatenate(w) for name, w in weights.items() if w})
 
 
 class TrainTest(parameterized.TestCase):
@@ -91,6 +91,20 @@ class TrainTest(parameterized.TestCase):
             changed = {name for name in before if np.any(before[name] != after[name])}
             self.assertEqual(changed, {learns})
 
+    def test_three_networks_learn_in_turn(self):
+        config = dataclasses.replace(CONFIG, networks="all")
+        options = dataclasses.replace(OPTIONS, compact_every=3)
+        turns = [hybrid_training._turn_of(epoch, config, options) for epoch in range(6)]
+        expected = ["restoration", "full_restoration", "compact"] * 2
+        self.assertEqual(turns, expected)
+        options = dataclasses.replace(options, steps=6, steps_per_epoch=2)
+        weights = Weights()
+        figures = self.train(config=config, options=options, extra_callbacks=[weights])
+        _, second, third = weights.epochs
+        changed = {name for name in second if np.any(second[name] != third[name])}
+        self.assertEqual(changed, {"compact"})
+        self.assertContainsSubset({"psnr_db/quality_00040", "psnr_db/full_quality_00040"}, figures)
+
     def test_learning_helps(self):
         self.photos = data.PhotoArrays(checkers(), validation_percent=30, minimum_side=32)
         config = dataclasses.replace(
@@ -103,7 +117,7 @@ class TrainTest(parameterized.TestCase):
         before = hybrid_training.Validation(None, coder, crops, None).figures()
         self.assertLess(figures["loss"], before["loss"] - 0.2)
 
-    @parameterized.parameters("compact", "restoration", "both")
+    @parameterized.parameters("compact", "restoration", "both", "all")
     def test_preset_codes_pictures(self, networks):
         self.train(config=dataclasses.replace(CONFIG, networks=networks))
         codec = Codec.from_preset(os.path.join(self.folder, "run", "preset"))
@@ -148,11 +162,14 @@ class TrainTest(parameterized.TestCase):
         )
 
     def test_one_network_begins_with_its_part_of_two(self):
-        both = presets.from_network(HybridNetwork.create(CONFIG))
+        config = dataclasses.replace(CONFIG, networks="all")
+        both = presets.from_network(HybridNetwork.create(config))
         config = dataclasses.replace(CONFIG, networks="restoration")
         network = HybridNetwork.create(config)
         presets.assign(hybrid_training._part_for(network, both), network)
-        (name,) = {path for path in both.weights if path.endswith("conv_01/kernel")}
+        (name,) = {
+            path for path in both.weights if path.startswith("full_restoration/conv_01/kernel")
+        }
         (kernel,) = (v for v in network.weights if v.path == name)
         np.testing.assert_array_equal(kernel.value, np.float32(both.weights[name]))
 
@@ -186,7 +203,7 @@ class LossTest(absltest.TestCase):
         self.network = HybridNetwork.create(CONFIG)
         patches = np.stack([training_runs.photographs()[i][:32, :32] for i in range(2)])
         coder = hybrid_training.PatchCoder(CONFIG)
-        self.item = coder.training_item(0)(patches, 0)
+        self.item = coder.training_item(0, 2)(patches, 0)
 
     def loss(self, turn, rate_weight=0.0):
         model = hybrid_training.TurnModel(self.network, turn, rate_weight)
@@ -194,14 +211,14 @@ class LossTest(absltest.TestCase):
 
     def test_is_the_error_in_decibels_of_what_the_codec_leaves(self):
         pixels, decoded, _ = self.item
-        restored = np.asarray(self.network.restore(decoded))
+        restored = np.asarray(self.network.restore(decoded, 2))
         expected = 10 * np.log10(np.mean((pixels - restored) ** 2))
         # ComCNN is as it was when the error was measured, so it sees the codec's true output.
         for turn in (hybrid_training.RESTORATION, hybrid_training.COMPACT):
             self.assertAlmostEqual(self.loss(turn), expected, places=3)
 
     def test_each_doubling_of_bits_costs_the_rate_weight(self):
-        compact = self.network.compress(self.item[0])
+        compact = self.network.compress(self.item[0], 2)
         bits = float(hybrid_training.estimated_bits(compact))
         added = self.loss(hybrid_training.COMPACT, 4.0) - self.loss(hybrid_training.COMPACT)
         self.assertAlmostEqual(added, 4.0 * np.log2(bits), places=3)
@@ -245,14 +262,14 @@ class PatchCoderTest(parameterized.TestCase):
         coder = hybrid_training.PatchCoder(config)
         coder.update(network)
         quality = coder.qualities[3]
-        decoded, compact, sizes = coder.code(coder.pixels(patches), [quality] * 2)
+        decoded, compact, sizes = coder.code(coder.pixels(patches), [quality] * 2, 2)
         self.assertEqual(decoded.shape, (2, 16, 16, config.channels))
         self.assertEqual(compact.shape, decoded.shape)
         for index, original in enumerate(hybrid_training._to_8_bits(coder.pixels(patches))):
             file = codec.encode(original, quality=quality, base=base)
             self.assertLen(bitstream.read(file).planes[0].payload, sizes[index])
             np.testing.assert_allclose(
-                coder.restore(decoded)[index].astype(int), codec.decode(file), atol=1
+                coder.restore(decoded, 2)[index].astype(int), codec.decode(file), atol=1
             )
 
     def test_quality_is_of_seed_and_step(self):
@@ -260,7 +277,7 @@ class PatchCoderTest(parameterized.TestCase):
         patches = np.stack([training_runs.photographs()[0][:32, :32]] * 2)
         with mock.patch.object(coder, "code", side_effect=lambda *a: (a[1], None, None)):
             drawn = [
-                coder.training_item(seed)(patches, step)[1]
+                coder.training_item(seed, 2)(patches, step)[1]
                 for seed, step in ((0, 0), (0, 0), (0, 1), (1, 0))
             ]
         self.assertEqual(drawn[0], drawn[1])
@@ -271,7 +288,7 @@ class PatchCoderTest(parameterized.TestCase):
     def test_some_patches_are_grey(self, colour):
         coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour=colour))
         patches = np.stack([training_runs.photographs()[0][:32, :32]] * 64)
-        pixels, _, _ = coder.training_item(0)(patches, 0)
+        pixels, _, _ = coder.training_item(0, 2)(patches, 0)
         plain = coder.pixels(patches)
         changed = [not np.array_equal(*pair) for pair in zip(pixels, plain)]
         if colour == "grey":

@@ -53,6 +53,7 @@ HYBRIDS = {
     "restoration": {"networks": "restoration"},
     "blocks": {"block": 2},
     "restoration_blocks": {"networks": "restoration", "block": 2},
+    "all": {"networks": "all"},
     "grey": {"colour": "grey"},
 }
 

@@ -233,12 +233,12 @@ class _Restoring(files.Task):
     def code(self):
         from rnn_codec import image_io, presets
 
-        preset = _PRESET.value or presets.DEFAULT_RESTORATION
+        preset = _PRESET.value or presets.DEFAULT_HYBRID
         codec = files.load_codec(preset, precision=_PRECISION.value)
         if not isinstance(codec.config, hybrid_config.HybridConfig):
             raise PresetError(
-                f"--preset={preset}: expected a preset of RecCNN alone, received one of the "
-                "recurrent codec; name another"
+                f"--preset={preset}: expected a preset of the hybrid codec, received one of the "
+                "recurrent; name another"
             )
         self._picture = codec.restore_picture(self._picture)
         data = image_io.picture_bytes(self._picture, self._format)

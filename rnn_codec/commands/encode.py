@@ -48,7 +48,15 @@ _BASE = flags.DEFINE_enum(
     "Standard codec of the hybrid one. Defaults to the one that its preset was trained for.",
 )
 _QUALITY = flags.DEFINE_float(
-    "quality", None, "Of that codec; of jpeg2000, its bits per pixel. Instead of a target."
+    "quality",
+    None,
+    "Of that codec; of jpeg2000, its bits per pixel. Instead of a target.",
+)
+_STORED_SIZE = flags.DEFINE_enum(
+    "stored_size",
+    None,
+    ["full", "half"],
+    "Of the picture that this codec stores. Defaults to what restores better at equal bytes.",
 )
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
 _ENTROPY = flags.DEFINE_enum(
@@ -174,7 +182,11 @@ def _options(config):
     """What `encode_picture` takes besides the target, as far as it is given."""
     own = {
         "recurrent": {"entropy": _ENTROPY.value},
-        "hybrid": {"base": _BASE.value, "quality": _QUALITY.value},
+        "hybrid": {
+            "base": _BASE.value,
+            "quality": _QUALITY.value,
+            "stored_size": _STORED_SIZE.value,
+        },
     }
     options = own.pop(_kind(config))
     for kind, others in own.items():
@@ -195,7 +207,7 @@ def _in_words(settings):
     if "iterations" in settings:
         count = settings["iterations"]
         return f"{count} iteration{'s' if count > 1 else ''}"
-    return "{base} of quality {quality}".format(**settings)
+    return "{base} of quality {quality}, {stored_size} size".format(**settings)
 
 
 def run():
