@@ -1,13 +1,13 @@
 """The published protocol of the hybrid codec: grey images, PSNR and SSIM at the bits of JPEG.
 
-    python benchmarks/hybrid_protocol.py --both=runs/hybrid_grey/preset \\
-        --restoration=runs/restoration_grey/preset --compact=runs/compact_grey/preset
+    python benchmarks/hybrid_protocol.py --both=hybrid --restoration=hybrid --either=hybrid \\
+        --compact=runs/compact/preset
 
 For each quality the bytes of the standard codec's file of an image are the bound for all. RecCNN
 alone restores that very file; ComCNN alone and both networks take the highest quality whose file is
-not larger. The row "neither" is a mean of 2x2 pixels, enlarged by a bicubic filter. Bytes are of
-the standard codec's files, without our container's 35 or so, as the paper has no container. SSIM
-has Gaussian windows, as MATLAB's `ssim` has.
+not larger; "either" is what the encoder takes of these two. The row "neither" is a mean of 2x2
+pixels, enlarged by a bicubic filter. Bytes are of the standard codec's files, without our
+container's 35 or so, as the paper has no container. SSIM has Gaussian windows, as MATLAB's `ssim`.
 
 Reference:
     Jiang et al., 2017, https://arxiv.org/abs/1708.00838, tables 1 and 2. Its averages are over
@@ -29,6 +29,7 @@ _QUALITIES = flags.DEFINE_list("qualities", ["5", "10"], "Of the standard codec.
 _BASE = flags.DEFINE_enum("base", "jpeg", list(base_codecs.CODECS), "The standard codec.")
 _BOTH = flags.DEFINE_string("both", None, "Preset of both networks.")
 _RESTORATION = flags.DEFINE_string("restoration", None, "Preset of RecCNN alone.")
+_EITHER = flags.DEFINE_string("either", None, "Preset of all networks, to choose from.")
 _COMPACT = flags.DEFINE_string("compact", None, "Preset of ComCNN alone.")
 
 # JPEG's quality -> row -> PSNR in dB and SSIM.
@@ -56,11 +57,16 @@ def main(argv):
     from rnn_codec.hybrid_networks import HybridNetwork
 
     plain = HybridNetwork.create(presets.CONFIGS["compact_grey"])
-    codecs = {"neither": HybridCodec(presets.from_network(plain))}
-    named = {"compact": _COMPACT, "restoration": _RESTORATION, "both": _BOTH}
-    for row, flag in named.items():
+    codecs = {"neither": (HybridCodec(presets.from_network(plain)), "half")}
+    named = {
+        "compact": (_COMPACT, "half"),
+        "restoration": (_RESTORATION, "full"),
+        "both": (_BOTH, "half"),
+        "either": (_EITHER, None),
+    }
+    for row, (flag, stored_size) in named.items():
         if flag.value:
-            codecs[row] = Codec.from_preset(flag.value)
+            codecs[row] = Codec.from_preset(flag.value), stored_size
     base = base_codecs.make(_BASE.value)
     pairs = files.sources([_IMAGES.value], image_io.IMAGE_EXTENSIONS)
     for text in _QUALITIES.value:
@@ -70,8 +76,8 @@ def main(argv):
             picture = _grey(image_io.read_picture(path))
             file = base.encode(picture.pixels, quality)
             figures[base.name].append(_figures(picture.pixels, base.decode(file), len(file)))
-            for row, codec in codecs.items():
-                figures[row].append(_coded(codec, base, quality, picture, len(file)))
+            for row, (codec, stored_size) in codecs.items():
+                figures[row].append(_coded(codec, stored_size, base, picture, len(file)))
         _print_table(base.name, text, figures)
 
 
@@ -80,15 +86,12 @@ def _grey(picture):
     return image_io.Picture(base_codecs.with_colour(picture.pixels, is_rgb=False))
 
 
-def _coded(codec, base, quality, picture, size):
+def _coded(codec, stored_size, base, picture, size):
     """Figures of a hybrid codec whose standard codec's file has at most `size` bytes."""
-    if codec.config.reduction == 1:
-        encoded = codec.encode_picture(picture, base=base.name, quality=quality)
-    else:
-        smallest = codec.encode(picture.pixels, base=base.name, quality=base.qualities[0])
-        overhead = len(smallest) - len(base_codecs.extract(smallest)[0])
-        target = Target(target_bytes=size + overhead)
-        encoded = codec.encode_picture(picture, target, base.name)
+    options = {"base": base.name, "stored_size": stored_size}
+    smallest = codec.encode(picture.pixels, quality=base.qualities[0], **options)
+    overhead = len(smallest) - len(base_codecs.extract(smallest)[0])
+    encoded = codec.encode_picture(picture, Target(target_bytes=size + overhead), **options)
     file, _ = base_codecs.extract(encoded.data)
     return _figures(picture.pixels, encoded.picture.pixels, len(file))
 

@@ -337,7 +337,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}
     groups = {"model": network.variables}
     groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
-    initial_preset = initial_preset and _part_for(network, initial_preset)
+    initial_preset = initial_preset and part_for(network, initial_preset)
     step = training.first_step(workdir, groups, options.steps, network, initial_preset)
     if step >= options.steps:
         return {}
@@ -371,7 +371,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     return keeper.figures
 
 
-def _part_for(network, preset):
+def part_for(network, preset):
     """A preset without the weights that a network has no place for."""
     paths = {variable.path for variable in network.weights}
     kept = {path: array for path, array in preset.weights.items() if path in paths}

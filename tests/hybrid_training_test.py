@@ -166,7 +166,7 @@ class TrainTest(parameterized.TestCase):
         both = presets.from_network(HybridNetwork.create(config))
         config = dataclasses.replace(CONFIG, networks="restoration")
         network = HybridNetwork.create(config)
-        presets.assign(hybrid_training._part_for(network, both), network)
+        presets.assign(hybrid_training.part_for(network, both), network)
         (name,) = {
             path for path in both.weights if path.startswith("full_restoration/conv_01/kernel")
         }
