@@ -20,7 +20,7 @@ class AdaptiveModel:
     def predict(self, earlier, shape):
         """Generator that codes one plane; see `ContextModel.predict`."""
         rows, columns, bits = shape
-        before = earlier[-1] if earlier else np.zeros(shape, np.uint8)
+        before = earlier[-1][:] if earlier else np.zeros(shape, np.uint8)
         # With a border of zeros on all sides.
         coded = np.zeros((rows + 2, columns + 2, bits), np.int64)
         channels = np.arange(bits)

@@ -137,7 +137,7 @@ class Codec(PictureCodec):
         else:
             steps, image = self._steps, progressive.normalise(_padded(picture)[None])
         for iteration in progressive.iterate(steps, image=image):
-            candidate = [*packed, coder.pack(_to_numpy(iteration.bits)[0] > 0, entropy)]
+            candidate = [*packed, coder.pack(ops.convert_to_numpy(iteration.bits)[0] > 0, entropy)]
             candidate_data = bitstream.write(
                 self.header_of(picture, len(candidate)), candidate, metadata, alpha
             )
@@ -151,7 +151,8 @@ class Codec(PictureCodec):
             raise target_too_low(target, candidate_data, picture, "one iteration")
         if steps is self._tiled_steps and len(coder.planes) > len(packed):
             # The iteration that was too many left nothing of the one before.
-            ((_, restored),) = self._pictures(coder.planes[: len(packed)], [len(packed)], picture)
+            planes = [plane[:] for plane in coder.planes[: len(packed)]]
+            ((_, restored),) = self._pictures(planes, [len(packed)], picture)
         else:
             if steps is self._tiled_steps:
                 steps.end_encoding(shown)

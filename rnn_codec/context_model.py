@@ -196,25 +196,33 @@ class ContextModel:
         rows, columns, bits = shape
         weights = {name: array[len(earlier)] for name, array in self._arrays.items()}
         sums = np.tile(weights["bias"], (rows, columns, 1))
-        self._add_convolution(sums, _context(earlier, shape), weights["earlier"])
+        absent = np.zeros(shape, np.int8)
+
+        def context(*part):
+            return _context([plane[part] for plane in earlier], absent[part])
+
+        self._add_convolution(sums, context, weights["earlier"])
         parity = np.add.outer(np.arange(rows), np.arange(columns)) % 2
         size = bits // GROUPS
         for step in range(STEPS):
             channels = slice(step // 2 * size, (step // 2 + 1) * size)
             here = parity == step % 2  # [rows, columns]
-            probabilities = self._probabilities(sums[here], weights, step)
+            probabilities = self._probabilities(sums, here, weights, step)
             coded = yield (here, channels), probabilities
             if step == STEPS - 1:
                 return
             signs = np.zeros((rows, columns, size), np.int8)
             signs[here] = 2 * coded.astype(np.int8) - 1
-            self._add_convolution(sums, signs, weights["known"][:, :, channels])
+            known = weights["known"][:, :, channels]
+            self._add_convolution(sums, lambda *part, signs=signs: signs[part], known)
 
-    def _probabilities(self, sums, weights, step):
-        """`[P, C]` sums at the positions of a step -> `[P, b / 4]`."""
-        starts = range(0, len(sums), _BLOCK)
-        parts = [self._block(sums[i : i + _BLOCK], weights, step) for i in starts]
-        return np.concatenate(parts) if parts else self._block(sums, weights, step)
+    def _probabilities(self, sums, here, weights, step):
+        """Sums `[rows, columns, C]`, and whether a position is of the step -> `[P, b / 4]`."""
+        parts = []
+        for top, bottom, left, right in _blocks(*here.shape):
+            part = slice(top, bottom), slice(left, right)
+            parts.append(self._block(sums[part][here[part]], weights, step))
+        return np.concatenate(parts)
 
     def _block(self, sums, weights, step):
         arithmetic = self._arithmetic
@@ -226,17 +234,31 @@ class ContextModel:
         return PROBABILITIES[z.astype(np.int64) + OUTPUT_LIMIT]
 
     def _add_convolution(self, sums, inputs, kernel):
-        """Adds that of `[rows, columns, K]`, zeros around, to `[rows, columns, C]` in place."""
-        rows, columns, _ = inputs.shape
+        """Adds one of inputs `[rows, columns, K]`, zeros around, to sums in place.
+
+        Args:
+            sums: `[rows, columns, C]`.
+            inputs: function of two slices that gives the inputs there. Never are all of them made.
+            kernel: `[size, size, K, C]`.
+        """
+        rows, columns, _ = sums.shape
         size, _, _, filters = kernel.shape
         around = size // 2
-        inputs = np.pad(inputs, ((around, around), (around, around), (0, 0)))
         kernel = kernel.reshape(-1, filters)
-        for block in _blocks(rows, columns):
-            top, bottom, left, right = block
+        for top, bottom, left, right in _blocks(rows, columns):
+            first, start = max(0, top - around), max(0, left - around)
+            last, stop = min(rows, bottom + around), min(columns, right + around)
+            window = np.pad(
+                inputs(slice(first, last), slice(start, stop)),
+                (
+                    (first - (top - around), bottom + around - last),
+                    (start - (left - around), right + around - stop),
+                    (0, 0),
+                ),
+            )
             patches = np.concatenate(
                 [
-                    inputs[top + dy : bottom + dy, left + dx : right + dx]
+                    window[dy : bottom - top + dy, dx : right - left + dx]
                     for dy in range(size)
                     for dx in range(size)
                 ],
@@ -256,10 +278,12 @@ def _blocks(rows, columns):
             yield top, min(top + height, rows), left, min(left + width, columns)
 
 
-def _context(earlier, shape):
-    """The last three planes and the sum of all, as signs: `[rows, columns, 4b]`."""
+def _context(earlier, absent):
+    """The last three planes and the sum of all, as signs: `[rows, columns, 4b]`.
+
+    `absent` is of zeros, `[rows, columns, b]`.
+    """
     signs = [2 * plane.astype(np.int8) - 1 for plane in earlier]
-    absent = np.zeros(shape, np.int8)
     last = [absent] * (EARLIER - len(signs)) + signs[-EARLIER:]
     # No more bits than it takes: there are pictures of 400,000 blocks.
     sums = absent if len(earlier) < 128 else absent.astype(np.int16)

@@ -19,6 +19,17 @@ ENTROPY_CODERS = {
 }
 
 
+class PackedPlane:
+    """A plane in an eighth of its memory. Indexed by rows and columns it gives what is there."""
+
+    def __init__(self, bits):
+        self._bytes = np.packbits(bits, axis=-1)
+        self._count = bits.shape[-1]
+
+    def __getitem__(self, part):
+        return np.unpackbits(self._bytes[part], axis=-1, count=self._count)
+
+
 class PlaneCoder:
     """Packs, or unpacks, the planes of one picture in order.
 
@@ -29,7 +40,7 @@ class PlaneCoder:
 
     def __init__(self, shape, context_model=None):
         self.shape = tuple(shape)
-        self.planes = []  # so far
+        self.planes = []  # so far, each a `PackedPlane`
         self._models = {bitstream.NEURAL: context_model, bitstream.ADAPTIVE: AdaptiveModel()}
 
     def pack(self, bits, entropy):
@@ -44,7 +55,7 @@ class PlaneCoder:
         if coder != bitstream.RAW:
             coded = self._encode(bits, self._models[coder])
             coder, payload = min((bitstream.RAW, payload), (coder, coded), key=_length)
-        self.planes.append(bits)
+        self.planes.append(PackedPlane(bits))
         return bitstream.Plane(coder, payload)
 
     def unpack(self, plane):
@@ -66,7 +77,7 @@ class PlaneCoder:
                 f"iteration {number} was packed by coder {plane.coder}, which this preset in this "
                 "version of rnn_codec does not have; decode it with the ones that wrote it"
             )
-        self.planes.append(bits)
+        self.planes.append(PackedPlane(bits))
         return bits
 
     def _unpack_raw(self, payload, number):

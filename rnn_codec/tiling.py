@@ -10,6 +10,9 @@ precision. For each pixel of the default preset: 36 bytes of decoder states in f
 encoding 18 of the encoder's; half of it in bfloat16.
 """
 
+import contextlib
+import ctypes
+
 import keras
 import numpy as np
 
@@ -80,6 +83,7 @@ class TiledSteps:
                 bits = canvas.empty(tile_bits.shape[-1])
             window.paste(tile_bits, bits)
         canvas.pending = None
+        _release_memory()  # the bits are packed next, which takes some
         return bits, canvas
 
     def decode_bits(self, bits, decoder_states, index):
@@ -238,6 +242,7 @@ class _Canvas:
                 below = [self._part(a, stop - MARGIN, stop, 0, columns) for a in self._flat]
             for left in range(0, columns, tile):
                 yield _Window(rows, columns, top, left, tile)
+        self._above = self._before = None
 
     def read(self, window):
         """The states of a window as they were before the sweep."""
@@ -273,6 +278,12 @@ class _Canvas:
         scale = array.shape[1] // self.size[0]
         rows = slice(scale * max(0, top), scale * bottom)
         return array[:, rows, scale * max(0, left) : scale * right].copy()
+
+
+def _release_memory():
+    """Hands what the C library holds of freed memory back to the system, where that is glibc."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _to_numpy(tensor):

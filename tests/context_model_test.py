@@ -52,15 +52,14 @@ class ArithmeticTest(parameterized.TestCase):
         found, expected = np.zeros((4, 4, 5), np.float32), np.zeros((4, 4, 5), np.int64)
         for name, sums in ((arithmetic, found), ("definition", expected)):
             model = context_model.ContextModel(testing.context_arrays(1, BITS), name)
-            model._add_convolution(sums, planes, kernel.astype(sums.dtype))
+            model._add_convolution(sums, lambda *part: planes[part], kernel.astype(sums.dtype))
         self.assertBetween(expected.max(), 0.9 * 2**24, 2**24)
         np.testing.assert_array_equal(found, expected)
 
     def test_many_planes_add_up(self):
         planes = [np.ones((1, 1, 4), np.uint8)] * 200
-        self.assertEqual(
-            context_model._context(planes, (1, 1, 4))[0, 0].tolist(), 12 * [1] + 4 * [200]
-        )
+        context = context_model._context(planes, np.zeros((1, 1, 4), np.int8))
+        self.assertEqual(context[0, 0].tolist(), 12 * [1] + 4 * [200])
 
     @parameterized.parameters(
         {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
