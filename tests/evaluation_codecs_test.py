@@ -175,7 +175,7 @@ class HybridCodecTest(absltest.TestCase):
         (codec,) = codecs.make_own(f"{self.folder}/pair")
         pixels = testing.make_array(64, 48)
         coded = list(codec.code_all(pixels))
-        self.assertLen(coded, 12)
+        self.assertLen(coded, 8)
         self.assertEqual((coded[0].setting, coded[-1].setting), (1, 95))
         sizes = [len(one.data) for one in coded]
         self.assertEqual(sizes, sorted(sizes))

@@ -127,6 +127,8 @@ class ProgressiveCodec(ImageCodec):
 class HybridCodec(ImageCodec):
     """This project's codec around a standard one; its settings are that one's qualities.
 
+    In the precision that the commands take: the encoder runs three networks for each file.
+
     Args:
         preset: str. Name or folder.
         base: str. Name of the standard codec. Defaults to the preset's own.
@@ -140,8 +142,7 @@ class HybridCodec(ImageCodec):
         self._preset = presets.load(preset)
         self._base = base_codecs.make(base or self._preset.config.base)
         self.name = f"{os.path.basename(os.path.normpath(preset))}_{self._base.name}"
-        # As many settings as the others have, evenly spread.
-        places = np.linspace(0, len(self._base.qualities) - 1, 12)
+        places = np.linspace(0, len(self._base.qualities) - 1, 8)
         self.settings = tuple(self._base.qualities[round(place)] for place in places)
 
     def encode(self, pixels, setting):
@@ -161,7 +162,7 @@ class HybridCodec(ImageCodec):
     def _codec(self):
         from rnn_codec import codec
 
-        made = codec.Codec.from_preset(self._path)
+        made = codec.Codec.from_preset(self._path, precision="auto")
         # Compiles the networks, so that no measured time contains it.
         made.decode(made.encode(np.zeros((16, 16, 3), np.uint8)))
         return made
