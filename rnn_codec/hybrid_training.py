@@ -52,6 +52,9 @@ _QUALITY_STREAM = 2
 # Of the patches: networks of three channels see grey pictures, too.
 _GREY_SHARE = 1 / 8
 
+# Of the batches, where there are other codecs to train for than the configuration's.
+_OTHERS_SHARE = 1 / 2
+
 _VALIDATION_QUALITIES = 3
 
 # Of the cosine transform that estimates bits: its size, and about what JPEG of quality 40 has as
@@ -75,6 +78,7 @@ class HybridOptions:
     clip_norm: float = 1.0
     precision: str = "float32"  # or mixed_bfloat16
     maximum_downscale: float = 2.0
+    other_bases: tuple = ()  # standard codecs of half of the batches, at all their qualities
     validation_images: int = 8
     validation_size: int = 192
     seed: int = 0
@@ -154,17 +158,20 @@ class PatchCoder:
 
     Args:
         config: `HybridConfig`.
+        other_bases: names of further standard codecs to train for.
 
     Attributes:
+        base: the configuration's standard codec.
         qualities: list of those to train for.
 
     Raises:
         CodecError: the codec is not installed, or has no such qualities.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, other_bases=()):
         self.config = config
         self.base = base_codecs.make(config.base)
+        self._others = [base_codecs.make(name) for name in other_bases]
         lowest, highest = config.lowest_quality, config.highest_quality
         self.qualities = [q for q in self.base.qualities if lowest <= q <= highest]
         if len(self.qualities) < 2:
@@ -195,39 +202,55 @@ class PatchCoder:
             patches = np.stack(patches)[..., None]
         return patches.astype(np.float32) / 255.0
 
-    def code(self, pixels, qualities, reduction):
-        """Codes each picture at its quality, stored with sides so many times smaller.
+    def code(self, pixels, base, quality, reduction):
+        """Codes pictures, stored with sides so many times smaller.
+
+        Args:
+            pixels: as `pixels` gives them.
+            base: `base_codecs.BaseCodec`.
+            quality: of it.
+            reduction: int.
 
         Returns:
             What the codec restored, the compact pictures, both float32 `[B, H/r, W/r, C]`, and the
             sizes of the files in bytes.
         """
         compact = ops.convert_to_numpy(self._compress[reduction](pixels))
-        decoded, sizes = self.code_compact(compact, qualities)
+        decoded, sizes = self.code_compact(compact, base, quality)
         return decoded, compact, sizes
 
-    def code_compact(self, compact, qualities):
+    def code_compact(self, compact, base, quality):
         decoded, sizes = [], []
-        for picture, quality in zip(_to_8_bits(compact), qualities):
-            file = self.base.encode(picture, quality)
-            decoded.append(base_codecs.with_colour(self.base.decode(file), picture.ndim == 3))
+        for picture in _to_8_bits(compact):
+            file = base.encode(picture, quality)
+            decoded.append(base_codecs.with_colour(base.decode(file), picture.ndim == 3))
             sizes.append(len(file))
         return np.stack(decoded).reshape(compact.shape).astype(np.float32) / 255.0, sizes
 
     def training_item(self, seed, reduction):
-        """A `transform` for `data.PatchBatches`: qualities at random, some patches turned grey."""
+        """A `transform` for `data.PatchBatches`: coded at random, some patches turned grey.
+
+        A batch is of one quality: beside the errors of a low one those of a high one are nothing.
+        """
 
         def transform(patches, step):
             rng = np.random.default_rng((seed, _QUALITY_STREAM, step))
-            numbers = rng.integers(len(self.qualities), size=len(patches))
+            base, quality = self._setting(rng)
             pixels = self.pixels(patches)
             grey = rng.random(len(patches)) < _GREY_SHARE
             pixels[grey] = hybrid_networks.luma_of(pixels[grey])
-            qualities = [self.qualities[number] for number in numbers]
-            decoded, compact, _ = self.code(pixels, qualities, reduction)
+            decoded, compact, _ = self.code(pixels, base, quality, reduction)
             return pixels, decoded, compact
 
         return transform
+
+    def _setting(self, rng):
+        """A standard codec and its quality, at random."""
+        base, qualities = self.base, self.qualities
+        if self._others and rng.random() < _OTHERS_SHARE:
+            base = self._others[rng.integers(len(self._others))]
+            qualities = base.qualities
+        return base, qualities[rng.integers(len(qualities))]
 
     def restore(self, decoded, reduction):
         """8-bit pictures of what the codec restored: a list of `[H, W]` or `[H, W, 3]`."""
@@ -277,7 +300,7 @@ class Validation(keras.callbacks.Callback):
             count, height, width, channels = pixels.shape
             blocks = pixels.reshape(count, height // 2, 2, width // 2, 2, channels)
             pixels = blocks.mean(axis=(2, 4))
-        _, sizes = self.coder.code_compact(pixels, [quality] * len(pixels))
+        _, sizes = self.coder.code_compact(pixels, self.coder.base, quality)
         return math.log2(self._bits_per_pixel(sizes))
 
     def _bits_per_pixel(self, sizes):
@@ -297,8 +320,9 @@ class Validation(keras.callbacks.Callback):
             prefix = "full_" if reduction == 1 else ""
             psnr, rates = [], []
             for quality in self.qualities:
-                qualities = [quality] * len(self.pixels)
-                decoded, _, sizes = self.coder.code(self.pixels, qualities, reduction)
+                decoded, _, sizes = self.coder.code(
+                    self.pixels, self.coder.base, quality, reduction
+                )
                 pairs = zip(self.originals, self.coder.restore(decoded, reduction))
                 psnr.append(float(np.mean([metrics.psnr_db(*pair) for pair in pairs])))
                 rates.append(self._bits_per_pixel(sizes))
@@ -331,7 +355,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     """
     training.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
-    coder = PatchCoder(config)
+    coder = PatchCoder(config, options.other_bases)
     with progressive.dtype_policy(options.precision):
         network = HybridNetwork.create(config)
     models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}

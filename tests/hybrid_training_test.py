@@ -1,5 +1,6 @@
 """Tests for rnn_codec/hybrid_training.py."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -110,7 +111,7 @@ class TrainTest(parameterized.TestCase):
         config = dataclasses.replace(
             CONFIG, networks="restoration", lowest_quality=5, highest_quality=10
         )
-        options = dataclasses.replace(OPTIONS, steps=60, steps_per_epoch=60, batch_size=8)
+        options = dataclasses.replace(OPTIONS, steps=150, steps_per_epoch=150, batch_size=8)
         figures = self.train(config=config, options=options)
         coder = hybrid_training.PatchCoder(config)
         crops = data.validation_patches(self.photos, 2, 32)
@@ -245,7 +246,7 @@ class EstimatedBitsTest(parameterized.TestCase):
         ]
         coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour="rgb"))
         estimates = [float(hybrid_training.estimated_bits(p.astype(np.float32))) for p in pictures]
-        sizes = [coder.code_compact(p.astype(np.float32), [40])[1] for p in pictures]
+        sizes = [coder.code_compact(p.astype(np.float32), coder.base, 40)[1] for p in pictures]
         self.assertLess(estimates[0], estimates[1])
         self.assertLess(sizes[0], sizes[1])
 
@@ -262,7 +263,7 @@ class PatchCoderTest(parameterized.TestCase):
         coder = hybrid_training.PatchCoder(config)
         coder.update(network)
         quality = coder.qualities[3]
-        decoded, compact, sizes = coder.code(coder.pixels(patches), [quality] * 2, 2)
+        decoded, compact, sizes = coder.code(coder.pixels(patches), coder.base, quality, 2)
         self.assertEqual(decoded.shape, (2, 16, 16, config.channels))
         self.assertEqual(compact.shape, decoded.shape)
         for index, original in enumerate(hybrid_training._to_8_bits(coder.pixels(patches))):
@@ -275,7 +276,7 @@ class PatchCoderTest(parameterized.TestCase):
     def test_quality_is_of_seed_and_step(self):
         coder = hybrid_training.PatchCoder(CONFIG)
         patches = np.stack([training_runs.photographs()[0][:32, :32]] * 2)
-        with mock.patch.object(coder, "code", side_effect=lambda *a: (a[1], None, None)):
+        with mock.patch.object(coder, "code", side_effect=lambda *a: (a[2], None, None)):
             drawn = [
                 coder.training_item(seed, 2)(patches, step)[1]
                 for seed, step in ((0, 0), (0, 0), (0, 1), (1, 0))
@@ -283,6 +284,18 @@ class PatchCoderTest(parameterized.TestCase):
         self.assertEqual(drawn[0], drawn[1])
         self.assertNotEqual(drawn[0], drawn[2])
         self.assertNotEqual(drawn[0], drawn[3])
+
+    def test_half_of_the_batches_are_of_other_codecs(self):
+        coder = hybrid_training.PatchCoder(CONFIG, ("webp", "jpeg2000"))
+        patches = training_runs.photographs()[0][None, :32, :32]
+        transform = coder.training_item(0, 1)
+        with mock.patch.object(coder, "code", side_effect=lambda *a: (a[1:3], None, None)):
+            settings = [transform(patches, step)[1] for step in range(64)]
+        counts = collections.Counter(base.name for base, _ in settings)
+        self.assertEqual(set(counts), {"jpeg", "webp", "jpeg2000"})
+        self.assertBetween(counts["jpeg"], 16, 48)
+        for base, quality in settings:
+            self.assertIn(quality, base.qualities)
 
     @parameterized.parameters("rgb", "grey")
     def test_some_patches_are_grey(self, colour):

@@ -91,6 +91,9 @@ _PROFILE = flags.DEFINE_string(
 _BASE = flags.DEFINE_enum(
     "base", None, hybrid_config.BASES, "Standard codec of the hybrid one. Replaces the preset's."
 )
+_OTHER_BASES = flags.DEFINE_list(
+    "other_bases", [], "Standard codecs of half of the batches, at all of their qualities."
+)
 _QUALITIES = flags.DEFINE_list(
     "qualities", None, "LOWEST,HIGHEST of that codec. Replaces the preset's."
 )
@@ -133,8 +136,8 @@ _CONTEXT_FLAGS = (
     "batch_size", "patch_size", "learning_rate", "validation_percent", "cache_gb", "seed",
 )  # fmt: skip
 _HYBRID_ONLY = (
-    "base", "qualities", "networks", "block", "batch_normalisation", "shortcuts", "compact_every",
-    "compact_learning_rate", "rate_weight",
+    "base", "other_bases", "qualities", "networks", "block", "batch_normalisation", "shortcuts",
+    "compact_every", "compact_learning_rate", "rate_weight",
 )  # fmt: skip
 _HYBRID_FLAGS = (
     *_CONTEXT_FLAGS, "initial_weights", "warmup_steps", "clip_norm", "precision",
@@ -301,6 +304,7 @@ def _train_hybrid(preset):
             clip_norm=_CLIP.value,
             precision=_PRECISION.value,
             maximum_downscale=_DOWNSCALE.value,
+            other_bases=tuple(_OTHER_BASES.value),
             validation_images=_given("validation_images", options.validation_images),
             validation_size=_VALIDATION_SIZE.value,
             seed=_SEED.value,
