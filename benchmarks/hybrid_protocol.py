@@ -77,7 +77,7 @@ def main(argv):
             file = base.encode(picture.pixels, quality)
             figures[base.name].append(_figures(picture.pixels, base.decode(file), len(file)))
             for row, (codec, stored_size) in codecs.items():
-                figures[row].append(_coded(codec, stored_size, base, picture, len(file)))
+                figures[row].append(_coded(codec, stored_size, base, quality, picture, len(file)))
         _print_table(base.name, text, figures)
 
 
@@ -86,12 +86,15 @@ def _grey(picture):
     return image_io.Picture(base_codecs.with_colour(picture.pixels, is_rgb=False))
 
 
-def _coded(codec, stored_size, base, picture, size):
-    """Figures of a hybrid codec whose standard codec's file has at most `size` bytes."""
+def _coded(codec, stored_size, base, quality, picture, size):
+    """Figures of a hybrid codec whose file has at most `size` bytes, those of base at quality."""
     options = {"base": base.name, "stored_size": stored_size}
-    smallest = codec.encode(picture.pixels, quality=base.qualities[0], **options)
-    overhead = len(smallest) - len(base_codecs.extract(smallest)[0])
-    encoded = codec.encode_picture(picture, Target(target_bytes=size + overhead), **options)
+    if stored_size == "half":
+        smallest = codec.encode(picture.pixels, quality=base.qualities[0], **options)
+        overhead = len(smallest) - len(base_codecs.extract(smallest)[0])
+        encoded = codec.encode_picture(picture, Target(target_bytes=size + overhead), **options)
+    else:
+        encoded = codec.encode_picture(picture, quality=quality, **options)
     file, _ = base_codecs.extract(encoded.data)
     return _figures(picture.pixels, encoded.picture.pixels, len(file))
 

@@ -186,7 +186,8 @@ class ContextModel:
         """Generator that codes one plane: yields where and P, is sent the bits there.
 
         Args:
-            earlier: list of the planes before, uint8 zeros and ones, each of `shape`.
+            earlier: list of the planes before, uint8 zeros and ones, each of `shape` or what gives
+                them when indexed.
             shape: `[rows, columns, bits]`.
 
         Yields:
@@ -270,7 +271,10 @@ class ContextModel:
 
 
 def _blocks(rows, columns):
-    """Yields top, bottom, left and right of parts of at most `_BLOCK` positions."""
+    """Yields top, bottom, left and right of parts of at most `_BLOCK` positions.
+
+    Whole rows, or parts of one: together they have the positions in the order of the array.
+    """
     width = min(columns, _BLOCK)
     height = max(1, _BLOCK // width)
     for top in range(0, rows, height):

@@ -1,4 +1,4 @@
-"""Pictures to `.rnnc` bytes and back through two networks and a standard codec.
+"""Pictures to `.rnnc` bytes and back through networks around a standard codec.
 
 ComCNN makes a picture of half the size that the standard codec stores and RecCNN can restore well;
 at high rates the picture itself is stored, and RecCNN removes what the codec did to it. The encoder
@@ -16,6 +16,7 @@ import numpy as np
 
 from rnn_codec import base_codecs, bitstream, compilation, image_io, metrics, presets, progressive
 from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid_config import STORED_SIZES
 from rnn_codec.hybrid_networks import HybridNetwork
 from rnn_codec.picture_codec import (
     Encoded,
@@ -33,9 +34,6 @@ from rnn_codec.targets import Target
 # bicubic filter before them, reach over. A tile takes about 0.6 GB.
 _MARGIN, _TILE = 24, 384
 
-# What the standard codec may be made to store, by name: how many times smaller its sides are.
-STORED_SIZES = {"full": 1, "half": 2}
-
 
 @dataclasses.dataclass(frozen=True)
 class HybridEncoded(Encoded):
@@ -47,12 +45,11 @@ class HybridEncoded(Encoded):
 
     @property
     def settings(self):
-        names = "base", "quality", "stored_size"
-        return {name: getattr(self, name) for name in names}
+        return {"base": self.base, "quality": self.quality, "stored_size": self.stored_size}
 
 
 class HybridCodec(PictureCodec):
-    """A trained pair of networks around a standard codec.
+    """Trained networks around a standard codec.
 
     Example:
         codec = rnn_codec.Codec.from_preset("hybrid")
@@ -106,7 +103,7 @@ class HybridCodec(PictureCodec):
         target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
         picture = image_io.picture_from_array(image)
         attempts, quality = self._chosen(picture, target, base, quality, stored_size)
-        return attempts.data(quality)  # RecCNN has run only if there was a choice
+        return attempts.data(quality)  # RecCNN runs only for a choice or a target of quality
 
     def encode_picture(self, picture, target=Target(), base=None, quality=None, stored_size=None):
         """Compresses a picture with its metadata.
@@ -132,7 +129,7 @@ class HybridCodec(PictureCodec):
             picture.warnings,
             attempts.base.name,
             quality,
-            {reduction: name for name, reduction in STORED_SIZES.items()}[attempts.reduction],
+            attempts.stored_size,
         )
         return with_missed_target(encoded, target, f"at the highest quality, {quality}")
 
@@ -151,26 +148,27 @@ class HybridCodec(PictureCodec):
         check_similarity_target(target, picture)
         if quality is None and target == Target():
             quality = base.default_quality
-        reductions = self._reductions(stored_size)
-        attempts = [_Attempts(self, base, picture, reduction) for reduction in reductions]
+        sizes = self._stored_sizes(stored_size)
+        alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
+        extras = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp), alpha
+        attempts = [_Attempts(self, base, picture, size, extras) for size in sizes]
         choices = _choices(attempts, target, quality)
         if not choices:
             smallest = min((one.data(base.qualities[0]) for one in attempts), key=len)
             raise target_too_low(target, smallest, picture, f"the lowest quality of {base.name}")
         return _best(choices, target)
 
-    def _reductions(self, stored_size):
-        """Those to choose from, full size last."""
-        reductions = self.config.reductions
-        if stored_size is not None:
-            if STORED_SIZES.get(stored_size) not in reductions:
-                names = [name for name, value in STORED_SIZES.items() if value in reductions]
-                raise CodecError(
-                    f"stored_size: expected {' or '.join(names)}, which is what preset "
-                    f"{self.config.name!r} has, received {stored_size!r}; change it"
-                )
-            return [STORED_SIZES[stored_size]]
-        return reductions
+    def _stored_sizes(self, wanted):
+        """Names of those to choose from, full size first."""
+        names = [name for name, value in STORED_SIZES.items() if value in self.config.reductions]
+        if wanted is None:
+            return names
+        if wanted not in names:
+            raise CodecError(
+                f"stored_size: expected {' or '.join(names)}, which is what preset "
+                f"{self.config.name!r} has, received {wanted!r}; change it"
+            )
+        return [wanted]
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         contents = bitstream.read(data, strict=strict, limits=limits)
@@ -220,7 +218,7 @@ class HybridCodec(PictureCodec):
         """
         sizes = {
             (-(-frame.height // reduction), -(-frame.width // reduction)): reduction
-            for reduction in reversed(self.config.reductions)  # of a pixel the first counts
+            for reduction in reversed(self.config.reductions)  # a pixel counts as of full size
         }
         try:
             compact = base.decode(file, max_pixels=max(map(math.prod, sizes)))
@@ -282,25 +280,47 @@ class HybridCodec(PictureCodec):
         return self._functions[key]
 
 
-class _Attempts:
-    """The files of one picture at different qualities, and what they restore to; each made once."""
+class _UnstorableError(CodecError):
+    """A picture that the standard codec cannot hold."""
 
-    def __init__(self, codec, base, picture, reduction):
+
+class _Attempts:
+    """The files of one picture, stored in one size, at different qualities.
+
+    Args:
+        codec: `HybridCodec`.
+        base: `base_codecs.BaseCodec`.
+        picture: `image_io.Picture`.
+        stored_size: str, a name in `STORED_SIZES`.
+        extras: `bitstream.Metadata` and the bytes of the alpha or None, for `bitstream.write`.
+    """
+
+    def __init__(self, codec, base, picture, stored_size, extras):
         self.base = base
         self.picture = picture
-        self.reduction = reduction
+        self.stored_size = stored_size
         self._codec = codec
-        self._compact = codec.compress(picture.pixels, reduction)
-        self._metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
-        self._alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
-        self._file = functools.cache(self._encode)
-        self.restored = functools.cache(self._restore)
+        self._compact = codec.compress(picture.pixels, STORED_SIZES[stored_size])
+        self._extras = extras
+        self._files = {}  # by quality
+        self._restored = None, None  # the last quality, and its picture
 
     def data(self, quality):
         """Bytes of the `.rnnc` file."""
         plane = bitstream.Plane(self.base.coder, self._file(quality))
-        header = self._codec.header_of(self.picture, 1)
-        return bitstream.write(header, [plane], self._metadata, self._alpha)
+        return bitstream.write(self._codec.header_of(self.picture, 1), [plane], *self._extras)
+
+    def restored(self, quality):
+        """The `image_io.Picture` that the file restores to."""
+        if self._restored[0] != quality:
+            picture = self._codec.restored(self.base, self._file(quality), self.picture)
+            self._restored = quality, picture
+        return self._restored[1]
+
+    def _file(self, quality):
+        if quality not in self._files:
+            self._files[quality] = self._encode(quality)
+        return self._files[quality]
 
     def _encode(self, quality):
         try:
@@ -308,38 +328,50 @@ class _Attempts:
         except Exception as error:  # the libraries raise of a dozen types
             reason = " ".join(str(error).split()) or type(error).__name__
             height, width = self._compact.shape[:2]
-            raise CodecError(
+            raise _UnstorableError(
                 f"expected a picture that {self.base.name} can hold, received one of {width} x "
-                f"{height} pixels ({reason}); take another base codec, or a stored size of half"
+                f"{height} pixels ({reason}); take another base codec"
             ) from error
-
-    def _restore(self, quality):
-        return self._codec.restored(self.base, self._file(quality), self.picture)
 
 
 def _choices(attempts, target, quality):
-    """Pairs of attempts and the quality that meets a request; none of those that cannot."""
-    found = []
-    if quality is not None:
-        *attempts, last = attempts
-        found.append((last, quality))
-        target = Target(target_bytes=len(last.data(quality)))
-    found += [(one, _quality_for(target, one)) for one in attempts]
-    return [(one, quality) for one, quality in found if quality is not None]
+    """Pairs of attempts and the quality that meets a request; none of those that cannot.
+
+    A quality is that of the first attempts, whose bytes bound those of the others.
+    """
+    choices, fault = [], None
+    for one in attempts:
+        try:
+            if quality is None:
+                found = _quality_for(target, one)
+            else:
+                target = Target(target_bytes=len(one.data(quality)))
+                found, quality = quality, None
+        except _UnstorableError as error:
+            fault = error
+            continue
+        if found is not None:
+            choices.append((one, found))
+    if fault and not choices:
+        raise fault
+    return choices
 
 
 def _best(choices, target):
-    """The smallest of the choices that reach a quality, else the one of the highest PSNR."""
+    """The smallest of the choices that reach a quality, else the nearest to the original."""
     if len(choices) == 1:
         return choices[0]
-    original = choices[0][0].picture.pixels
-    pixels = [one.restored(quality).pixels for one, quality in choices]
-    if target.is_of_quality:
-        pairs = zip(choices, pixels)
-        reaching = [choice for choice, restored in pairs if reaches(target, original, restored)]
-        if reaching:
-            return min(reaching, key=lambda choice: len(choice[0].data(choice[1])))
-    return choices[np.argmax([metrics.psnr_db(original, restored) for restored in pixels])]
+    figure = metrics.psnr_db if target.target_msssim is None else metrics.ms_ssim
+
+    def rank(choice):
+        one, quality = choice
+        pair = one.picture.pixels, one.restored(quality).pixels
+        saved = -len(one.data(quality))
+        if target.is_of_quality and reaches(target, *pair):
+            return True, saved
+        return False, figure(*pair), saved
+
+    return max(choices, key=rank)
 
 
 def _quality_for(target, attempts):

@@ -6,12 +6,14 @@ from rnn_codec.config import JsonConfig, expect
 
 NETWORKS = ("all", "both", "compact", "restoration")
 COLOURS = ("grey", "rgb")
+# What the standard codec may be made to store: how many times smaller its sides are.
+STORED_SIZES = {"full": 1, "half": 2}
 BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
 
 
 @dataclasses.dataclass(frozen=True)
 class HybridConfig(JsonConfig):
-    """The configuration of one pair of networks around a standard codec.
+    """The configuration of the networks around a standard codec.
 
     The defaults are the layers of Jiang et al., 2017.
 
@@ -71,5 +73,5 @@ class HybridConfig(JsonConfig):
 
     @property
     def reductions(self):
-        """How many times smaller a stored picture's sides may be."""
-        return {"all": (2, 1), "restoration": (1,)}.get(self.networks, (2,))
+        """How many times smaller a stored picture's sides may be; full size comes first."""
+        return {"all": (1, 2), "restoration": (1,)}.get(self.networks, (2,))

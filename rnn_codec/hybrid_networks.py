@@ -1,4 +1,4 @@
-"""The two networks around a standard codec: ComCNN makes a compact picture, RecCNN restores it.
+"""The networks around a standard codec: ComCNN makes a compact picture, RecCNN restores it.
 
 `B` is the batch, `C` 1 for grey or 3 for RGB, `r` the reduction: 2, or 1 for a picture stored at
 full size, which has a RecCNN of its own. Pixels are float32 in [0, 1], not clipped where a network
@@ -65,7 +65,7 @@ class HybridNetwork(keras.Model):
         return network
 
     def call(self, pixels, training=False):
-        reduction = self.config.reductions[0]
+        reduction = self.config.reductions[-1]
         return self.restore(self.compress(pixels, reduction), reduction, training=training)
 
     def compress(self, pixels, reduction):

@@ -57,6 +57,10 @@ _OTHERS_SHARE = 1 / 2
 
 _VALIDATION_QUALITIES = 3
 
+# Of pixels in [0, 1], squared, 35 dB: batches with less count less. Else those of high qualities,
+# which hardly change, would drive the network.
+_SMALL_ERROR = 3e-4
+
 # Of the cosine transform that estimates bits: its size, and about what JPEG of quality 40 has as
 # the step of its lower frequencies, 25 levels.
 _BLOCK, _STEP = 8, 0.1
@@ -66,7 +70,7 @@ _BLOCK, _STEP = 8, 0.1
 class HybridOptions:
     """What a run is, apart from the networks and the photographs."""
 
-    steps: int = 40_000  # of both networks
+    steps: int = 40_000  # of all networks together
     steps_per_epoch: int = 500  # between checkpoints, validations and changes of turn
     batch_size: int = 16
     patch_size: int = 96
@@ -122,7 +126,7 @@ class TurnModel(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
         error = ops.mean(ops.square(x[0] - y_pred))
-        decibels = 10.0 / math.log(10.0) * ops.log(error + 1e-8)
+        decibels = 10.0 / math.log(10.0) * ops.log(error + _SMALL_ERROR)
         return sum(self.losses, start=decibels)
 
 
@@ -342,8 +346,8 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         options: `HybridOptions`.
         workdir: folder for checkpoint, preset and logs; made if missing.
         resume: bool. Go on from the work folder's checkpoint.
-        initial_preset: `presets.Preset` whose weights to start from; it may have both networks
-            where the configuration has one.
+        initial_preset: `presets.Preset` whose weights to start from, for the networks that both
+            have.
         extra_callbacks: Keras callbacks, added last.
 
     Returns:
@@ -396,10 +400,19 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
 
 
 def part_for(network, preset):
-    """A preset without the weights that a network has no place for."""
-    paths = {variable.path for variable in network.weights}
-    kept = {path: array for path, array in preset.weights.items() if path in paths}
-    return dataclasses.replace(preset, weights=kept)
+    """A preset's weights where a network has a place for them, and the network's own elsewhere.
+
+    Raises:
+        CodecError: there is no such place.
+    """
+    own = presets.from_network(network).weights
+    kept = {path: array for path, array in preset.weights.items() if path in own}
+    if not kept:
+        raise CodecError(
+            f"preset {preset.config.name!r}: expected networks of {network.config.networks!r}, "
+            f"received only others ({preset.config.networks!r}); leave out --initial_weights"
+        )
+    return dataclasses.replace(preset, weights={**own, **kept})
 
 
 def _fit_epoch(model, coder, photos, options, step, callbacks):

@@ -80,7 +80,7 @@ class TiledSteps:
             canvas.write(window, states)
             tile_bits = window.inner(_to_numpy(tile_bits))
             if bits is None:
-                bits = canvas.empty(tile_bits.shape[-1])
+                bits = canvas.empty_bits(tile_bits.shape[-1])
             window.paste(tile_bits, bits)
         canvas.pending = None
         _release_memory()  # the bits are packed next, which takes some
@@ -227,7 +227,8 @@ class _Canvas:
         del self._arrays[name]
         self._flat = keras.tree.flatten(self._arrays)
 
-    def empty(self, channels):
+    def empty_bits(self, channels):
+        """For -1 and 1 of the whole picture."""
         return np.empty((self.batch, *self.size, channels), np.int8)
 
     def sweep(self, writing=True):

@@ -16,7 +16,7 @@ from tests import testing
 
 ITERATIONS, BITS = 5, 16
 # One position, one row, one column, odd sides, and more positions than one product takes (below).
-SHAPES = [(1, 1), (1, 9), (8, 1), (5, 7), (9, 11)]
+SHAPES = [(1, 1), (1, 9), (8, 1), (5, 7), (9, 11), (3, 50)]
 
 
 def planes_of(rows, columns, count=ITERATIONS, seed=0):

@@ -201,7 +201,9 @@ class TargetTest(parameterized.TestCase):
 
     def test_larger_than_the_base_can_hold(self):
         picture = image_io.picture_from_array(np.zeros((2, 2 * 16384), np.uint8))
-        with self.assertRaisesRegex(CodecError, "that webp can hold, received one of 16384 x 1 "):
+        with self.assertRaisesRegex(
+            CodecError, "received one of 16384 x 1 .*; take another base codec$"
+        ):
             self.codec.encode_picture(picture, base="webp")
 
 
@@ -261,9 +263,27 @@ class StoredSizeTest(parameterized.TestCase):
             self.encode(pixels, Target(target_bytes=len(smallest.data) - 1))
 
     @parameterized.parameters("full", "half")
-    def test_a_pixel(self, name):
-        encoded = self.encode(testing.make_array(1, 1), stored_size=name)
-        np.testing.assert_array_equal(self.codec.decode(encoded.data), encoded.picture.pixels)
+    def test_a_pixel_counts_as_of_full_size(self, name):
+        codec, pixel = testing.make_hybrid("all", seed=1), testing.make_array(1, 1)
+        data = codec.encode(pixel, stored_size=name)
+        stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
+        np.testing.assert_array_equal(codec.decode(data), codec._restore(stored, 1))
+
+    def test_a_picture_whose_half_alone_can_be_stored(self):
+        pixels = np.zeros((4, 20000), np.uint8)  # WebP ends at 16383
+        for request in ({}, {"quality": 20}, {"target": Target(target_bytes=2000)}):
+            encoded = self.encode(pixels, base="webp", **request)
+            self.assertEqual(encoded.stored_size, "half")
+        with self.assertRaisesRegex(CodecError, "received one of 20000 x 4 .*another base codec$"):
+            self.encode(pixels, base="webp", stored_size="full")
+
+    def test_a_similarity_out_of_reach(self):
+        pixels, target = smooth(170, 180), Target(target_msssim=0.99999)
+        encoded = self.encode(pixels, target)
+        self.assertRegex(encoded.warnings[0], "the target MS-SSIM of 0.99999 is not reached")
+        for name in hybrid_codec.STORED_SIZES:
+            other = self.encode(pixels, target, stored_size=name)
+            self.assertGreaterEqual(encoded.ms_ssim, other.ms_ssim)
 
     def test_unknown_size(self):
         with self.assertRaisesRegex(CodecError, "expected full or half, .* received 'third'"):
@@ -272,7 +292,7 @@ class StoredSizeTest(parameterized.TestCase):
     def test_another_size_inside(self):
         data = self.codec.encode(testing.make_array(40, 30))
         plane = bitstream.Plane(base_codecs.Jpeg.coder, jpeg(10, 10))
-        with self.assertRaisesRegex(BitstreamError, "expected 30 x 40 or 15 x 20 pixels"):
+        with self.assertRaisesRegex(BitstreamError, "expected 15 x 20 or 30 x 40 pixels"):
             self.codec.decode(with_plane(data, plane))
 
 

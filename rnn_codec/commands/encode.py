@@ -55,7 +55,7 @@ _QUALITY = flags.DEFINE_float(
 _STORED_SIZE = flags.DEFINE_enum(
     "stored_size",
     None,
-    ["full", "half"],
+    list(hybrid_config.STORED_SIZES),
     "Of the picture that this codec stores. Defaults to what restores better at equal bytes.",
 )
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")

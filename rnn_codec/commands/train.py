@@ -101,7 +101,8 @@ _NETWORKS = flags.DEFINE_enum(
     "networks",
     None,
     list(hybrid_config.NETWORKS),
-    "ComCNN, RecCNN or both. Replaces the preset's; weights of it are kept where they fit.",
+    "ComCNN, RecCNN, both, or all: another RecCNN for pictures of full size, too. Replaces the "
+    "preset's; weights of it are kept where they fit.",
 )
 _BLOCK = flags.DEFINE_integer(
     "block", None, "RecCNN sees so many pixels a side as channels. Replaces the preset's.", 1, 2
