@@ -26,7 +26,7 @@ MARGIN = 6
 # Tiles, in blocks too. Wide ones take 1.5 GB of float32 each, but only a fifth is computed for
 # margins; above so many blocks, where states take gigabytes, narrow ones leave memory for them. The
 # paper's networks take ten times as much.
-_WIDE_TILE, _NARROW_TILE, _STACKED_TILE = 128, 48, 64
+_WIDE_TILE, _NARROW_TILE, _STACKED_TILE = 128, 40, 64
 _FEW_BLOCKS = 2**25 // STRIDE**2
 
 

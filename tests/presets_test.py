@@ -280,5 +280,12 @@ class NameTest(PresetTest):
         self.assertEqual(presets.load().identity, HAND_MADE.identity)
 
 
+class ShippedTest(absltest.TestCase):
+    def test_weights_are_of_the_named_configuration(self):
+        for name in presets.shipped():
+            config = presets.load(name, load_weights=False).config
+            self.assertEqual(config, presets.CONFIGS[name])
+
+
 if __name__ == "__main__":
     absltest.main()
