@@ -105,7 +105,7 @@ class TiledSteps:
 
     def tiles(self, canvas):
         """Pairs of slices of the picture and its pixels there, float32, after the pending bits."""
-        for window in canvas.sweep(writing=False):
+        for window in canvas.sweep():
             states = self._decoded(canvas, window, canvas.read(window), synthesise=True)
             pixels = window.inner(_to_numpy(states["reconstruction"]))
             yield window.pixels, pixels
@@ -188,8 +188,8 @@ class _Canvas:
 
     A tile is written while its neighbours are still to read, in their margins, what was there
     before. So `sweep` goes in rows of tiles, and what the rest of the sweep may ask for is copied
-    before it is overwritten: a strip along the bottom of the row before and one along the right
-    side of the tile before.
+    before it is overwritten: a strip along the bottom of each tile, kept until the row below has
+    passed it, and one along the right side of the tile before.
     """
 
     def __init__(self, network, batch, rows, columns, tile, encoding):
@@ -211,7 +211,8 @@ class _Canvas:
         self._others = {"encoder": None, "gain": _to_numpy(gain)}
         self._arrays = keras.tree.map_structure(self._enlarged, states)
         self._flat = keras.tree.flatten(self._arrays)
-        self._above = self._before = None  # what was there before it was overwritten
+        # What was there before it was overwritten: strips of tiles by their left side, and one.
+        self._above, self._below, self._before = {}, {}, None
 
     def _enlarged(self, block):
         """An array for the whole picture, from the one of a single block."""
@@ -231,19 +232,15 @@ class _Canvas:
         """For -1 and 1 of the whole picture."""
         return np.empty((self.batch, *self.size, channels), np.int8)
 
-    def sweep(self, writing=True):
-        """Yields the windows in order, each to be read, and if `writing` written, at once."""
+    def sweep(self):
+        """Yields the windows in order, each to be read at once and, if at all, written."""
         rows, columns = self.size
-        tile = self.tile
-        below = None
-        for top in range(0, rows, tile):
-            stop = min(top + tile, rows)
-            self._above, self._before = below, None
-            if writing:
-                below = [self._part(a, stop - MARGIN, stop, 0, columns) for a in self._flat]
-            for left in range(0, columns, tile):
-                yield _Window(rows, columns, top, left, tile)
-        self._above = self._before = None
+        self._below = {}
+        for top in range(0, rows, self.tile):
+            self._above, self._below, self._before = self._below, {}, None
+            for left in range(0, columns, self.tile):
+                yield _Window(rows, columns, top, left, self.tile)
+        self._above, self._below, self._before = {}, {}, None
 
     def read(self, window):
         """The states of a window as they were before the sweep."""
@@ -255,12 +252,13 @@ class _Canvas:
             part = window.cut(array).copy()
             above, before = scale * (top - first_row), scale * (left - first_column)
             if above and self._above:
-                columns = slice(scale * first_column, scale * last_column)
-                part[:, :above] = self._above[i][:, -above:, columns]
+                part[:, :above] = self._strip_above(i, first_column, last_column)[:, -above:]
             if before and self._before:
                 strip = self._before[i]
                 part[:, above : above + strip.shape[1], :before] = strip
             parts.append(part)
+        # The windows to come begin in this tile at most.
+        self._above = {start: strips for start, strips in self._above.items() if start >= left}
         states = keras.tree.pack_sequence_as(self._arrays, parts)
         height, width = (STRIDE * (stop - start) for start, stop in window.outer)
         zeros = np.zeros((self.batch, height, width, 3), np.float32)
@@ -268,11 +266,21 @@ class _Canvas:
 
     def write(self, window, states):
         """Puts the tile's part of new states into the picture's."""
-        (top, bottom), (_, right) = window.tile
+        (top, bottom), (left, right) = window.tile
         self._before = [self._part(a, top, bottom, right - MARGIN, right) for a in self._flat]
+        self._below[left] = [
+            self._part(a, bottom - MARGIN, bottom, left, right) for a in self._flat
+        ]
         states = {name: states[name] for name in self._arrays}
         for array, part in zip(self._flat, keras.tree.flatten(states), strict=True):
             window.paste(window.inner(np.asarray(keras.ops.convert_to_numpy(part))), array)
+
+    def _strip_above(self, number, first, last):
+        """What was above a window in one of the arrays, between two columns."""
+        starts = [start for start in self._above if start < last]
+        strip = np.concatenate([self._above[start][number] for start in starts], axis=2)
+        scale = self._flat[number].shape[1] // self.size[0]
+        return strip[:, :, scale * (first - starts[0]) : scale * (last - starts[0])]
 
     def _part(self, array, top, bottom, left, right):
         """A copy of blocks of an array; it starts at the border where there are fewer."""
