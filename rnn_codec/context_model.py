@@ -36,7 +36,7 @@ _SHIFTS = {"features": 3, "hidden": 7, "output": 5}
 # Biases stay far below what would bring a sum near 2**24.
 BIAS_LIMIT = 2**20
 
-# Positions per product; more would not be faster and take more memory.
+# Positions per product; more would take more memory.
 _BLOCK = 2048
 
 # 65536 * sigmoid(x) for x = 0, 1/4, ..., 12, rounded. Numbers instead of a formula: an exponential
