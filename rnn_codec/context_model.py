@@ -101,7 +101,7 @@ def _probability_table():
     steps = OUTPUT_SCALE // 4
     index, part = np.divmod(np.arange(-OUTPUT_LIMIT, OUTPUT_LIMIT + 1) + 12 * OUTPUT_SCALE, steps)
     table = (knots[index] * (steps - part) + knots[index + 1] * part + steps // 2) // steps
-    return np.clip(table, 1, 65535)
+    return np.clip(table, 1, 65535).astype(np.int32)
 
 
 PROBABILITIES = _probability_table()

@@ -50,7 +50,8 @@ class PlaneCoder:
             bits: array of `shape`, zeros and ones or booleans.
             entropy: str, a name in `ENTROPY_CODERS`. A plane that would not shrink is stored raw.
         """
-        bits = np.asarray(bits, np.uint8)
+        bits = np.asarray(bits)
+        bits = bits.view(np.uint8) if bits.dtype == bool else bits.astype(np.uint8)
         coder, payload = ENTROPY_CODERS[entropy], np.packbits(bits).tobytes()
         if coder != bitstream.RAW:
             coded = self._encode(bits, self._models[coder])

@@ -16,6 +16,9 @@ PROBABILITY_BITS = 16
 
 # constriction's: 24 bits for a cumulative distribution, a state of 64 bits, words of 32.
 _PRECISION, _WORD, _STATE = 24, 32, 64
+# Bits given to constriction at once: they take twelve bytes each.
+_PORTION = 2**16
+
 _WORD_MASK, _STATE_MASK = 2**_WORD - 1, 2**_STATE - 1
 
 
@@ -33,8 +36,11 @@ class Encoder:
             bits: array of zeros and ones.
             probabilities: integer array of the same shape, 1 to 65535.
         """
-        symbols = np.ascontiguousarray(bits, np.int32).ravel()
-        self._coder.encode(symbols, self._model, _fractions(probabilities))
+        bits, probabilities = np.ravel(bits), np.ravel(probabilities)
+        for start in range(0, len(bits), _PORTION):
+            part = slice(start, start + _PORTION)
+            symbols = np.ascontiguousarray(bits[part], np.int32)
+            self._coder.encode(symbols, self._model, _fractions(probabilities[part]))
 
     def finish(self):
         """The bytes of all bits."""
