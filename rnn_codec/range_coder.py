@@ -16,10 +16,10 @@ PROBABILITY_BITS = 16
 
 # constriction's: 24 bits for a cumulative distribution, a state of 64 bits, words of 32.
 _PRECISION, _WORD, _STATE = 24, 32, 64
+_WORD_MASK, _STATE_MASK = 2**_WORD - 1, 2**_STATE - 1
+
 # Bits given to constriction at once: they take twelve bytes each.
 _PORTION = 2**16
-
-_WORD_MASK, _STATE_MASK = 2**_WORD - 1, 2**_STATE - 1
 
 
 class Encoder:

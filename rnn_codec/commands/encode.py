@@ -50,7 +50,8 @@ _BASE = flags.DEFINE_enum(
 _QUALITY = flags.DEFINE_float(
     "quality",
     None,
-    "Of that codec; of jpeg2000, its bits per pixel. Instead of a target.",
+    "Of that codec; of jpeg2000, its bits per pixel. Where half the size is stored instead, as "
+    "many bytes at most. Instead of a target.",
 )
 _STORED_SIZE = flags.DEFINE_enum(
     "stored_size",
