@@ -41,8 +41,12 @@ _COLOUR_ALPHA = 0x02
 
 _PLANE = "P"
 _ALPHA = "A"
+_SCALE = "S"
 _METADATA = {"i": "icc_profile", "e": "exif", "x": "xmp"}  # in the order of the file
-_CHUNK_NAMES = {"P": "plane", "A": "alpha", "i": "ICC profile", "e": "EXIF", "x": "XMP"}
+_CHUNK_NAMES = {
+    "P": "plane", "A": "alpha", "S": "residual scale",
+    "i": "ICC profile", "e": "EXIF", "x": "XMP",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Contents:
     plane_ends: tuple[int, ...]  # bytes of the file up to and with each plane
     metadata: Metadata
     alpha: bytes | None  # None although `header.has_alpha`: it was damaged
+    residual_scale: int | None  # 0..255, in 64ths; None: the file has none
     warnings: tuple[str, ...]
     file_bytes: int
 
@@ -140,7 +145,7 @@ class _Damage(Exception):
 # ---- The whole file ----
 
 
-def write(header, planes, metadata=Metadata(), alpha=None):
+def write(header, planes, metadata=Metadata(), alpha=None, residual_scale=None):
     """Returns the bytes of a file.
 
     Args:
@@ -148,6 +153,8 @@ def write(header, planes, metadata=Metadata(), alpha=None):
         planes: sequence of Plane, from the first iteration on.
         metadata: Metadata. Defaults to none.
         alpha: bytes, a PNG stream; given if and only if `header.has_alpha`.
+        residual_scale: int, 0 to 255. How much of a network's residual counts, in 64ths. Defaults
+            to none, which is all of it.
 
     Raises:
         ValueError: An argument does not fit the format or another argument.
@@ -160,6 +167,8 @@ def write(header, planes, metadata=Metadata(), alpha=None):
             parts.append(_write_chunk(kind, body))
     if alpha is not None:
         parts.append(_write_chunk(_ALPHA, alpha))
+    if residual_scale is not None:
+        parts.append(_write_chunk(_SCALE, bytes((residual_scale,))))
     for index, plane in enumerate(planes):
         parts.append(_write_chunk(_PLANE, bytes((index, plane.coder)) + plane.payload))
     return b"".join(parts)
@@ -187,6 +196,7 @@ def read(data, strict=False, limits=Limits()):
         plane_ends=tuple(reader.plane_ends),
         metadata=Metadata(**reader.metadata),
         alpha=reader.alpha,
+        residual_scale=reader.residual_scale,
         warnings=tuple(reader.warnings),
         file_bytes=len(reader.view),
     )
@@ -440,6 +450,7 @@ class _Reader:
         self.plane_ends = []
         self.metadata = {}  # name -> body
         self.alpha = None
+        self.residual_scale = None
         self.kept = []  # spans of the chunks that `truncate` copies
         self.warnings = []
         self._strict = strict
@@ -455,7 +466,7 @@ class _Reader:
         try:
             body = _read_body(self.view, span)
         except _Damage as damage:
-            if span.is_required and span.kind != _ALPHA:
+            if span.is_required and span.kind not in (_ALPHA, _SCALE):
                 raise
             self._warn(f"{damage}; it is dropped")
             return
@@ -468,6 +479,8 @@ class _Reader:
             return self._use_plane(span, body)
         if span.kind == _ALPHA:
             return self._use_alpha(span, body)
+        if span.kind == _SCALE:
+            return self._use_scale(span, body)
         if span.kind in _METADATA:
             return self._use_metadata(span, body)
         if span.is_required:
@@ -501,6 +514,16 @@ class _Reader:
             self._warn(f"the {span} is dropped: the first one holds")
         else:
             self.alpha = body
+            return True
+        return False
+
+    def _use_scale(self, span, body):
+        if len(body) != 1:
+            self._warn(f"the {span} is dropped: expected 1 byte, received {len(body)}")
+        elif self.residual_scale is not None:
+            self._warn(f"the {span} is dropped: the first one holds")
+        else:
+            (self.residual_scale,) = body
             return True
         return False
 

@@ -148,7 +148,7 @@ class Codec(PictureCodec):
             if self._is_enough(len(packed), shown, picture, target):
                 break
         if data is None:
-            raise target_too_low(target, candidate_data, picture, "one iteration")
+            raise target_too_low(target, len(candidate_data), picture, "one iteration")
         if steps is self._tiled_steps and len(coder.planes) > len(packed):
             # The iteration that was too many left nothing of the one before.
             planes = [plane[:] for plane in coder.planes[: len(packed)]]

@@ -4,6 +4,9 @@ ComCNN makes a picture of half the size that the standard codec stores and RecCN
 at high rates the picture itself is stored, and RecCNN removes what the codec did to it. The encoder
 takes what is better. The standard codec's file is the one plane of the `.rnnc` file, so it can be
 taken out and shown by anything (`base_codecs.extract`); its size tells how it was made.
+
+What RecCNN adds to a picture is scaled by a number in the file, the one of the least squared error:
+so a picture that is good already is left as it is.
 """
 
 import bisect
@@ -33,6 +36,13 @@ from rnn_codec.targets import Target
 # In cells of 2x2 pixels of the picture. The margin covers what 20 layers at half the size, and the
 # bicubic filter before them, reach over. A tile takes about 0.6 GB.
 _MARGIN, _TILE = 24, 384
+
+# The residual scale of files without one, and of pictures that others stored: all of the residual.
+_WHOLE = 64
+_MAX_SCALE = 255
+
+# Rows of a picture that are in float32 at a time.
+_STRIP = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +113,7 @@ class HybridCodec(PictureCodec):
         target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
         picture = image_io.picture_from_array(image)
         attempts, quality = self._chosen(picture, target, base, quality, stored_size)
-        return attempts.data(quality)  # RecCNN runs only for a choice or a target of quality
+        return attempts.data(quality)
 
     def encode_picture(self, picture, target=Target(), base=None, quality=None, stored_size=None):
         """Compresses a picture with its metadata.
@@ -154,7 +164,7 @@ class HybridCodec(PictureCodec):
         attempts = [_Attempts(self, base, picture, size, extras) for size in sizes]
         choices = _choices(attempts, target, quality)
         if not choices:
-            smallest = min((one.data(base.qualities[0]) for one in attempts), key=len)
+            smallest = min(one.size(base.qualities[0]) for one in attempts)
             raise target_too_low(target, smallest, picture, f"the lowest quality of {base.name}")
         return _best(choices, target)
 
@@ -176,7 +186,9 @@ class HybridCodec(PictureCodec):
         check_held([1] if iterations in (None, "all") else iterations, contents)
         frame = frame_of(contents)
         base = base_codecs.kind_of(contents.planes[0])()
-        yield 1, self.restored(base, contents.planes[0].payload, frame)
+        scale = _WHOLE if contents.residual_scale is None else contents.residual_scale
+        restoration = self.restoration(base, contents.planes[0].payload, frame)
+        yield 1, dataclasses.replace(frame, pixels=restoration.pixels(scale))
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
         """The standard codec's file, as a list of one uint8 `[bytes]`; as `Codec.read_planes`."""
@@ -202,16 +214,17 @@ class HybridCodec(PictureCodec):
                 f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
                 f"size, received one of networks {self.config.networks!r}; give another preset"
             )
-        return dataclasses.replace(picture, pixels=self._restore(picture.pixels, 1))
+        restoration = _Restoration(self, picture.pixels, 1)
+        return dataclasses.replace(picture, pixels=restoration.pixels(_WHOLE))
 
     def compress(self, pixels, reduction):
         """What the standard codec is to store: uint8, shaped as the pixels, with smaller sides."""
         if reduction == 1:
             return pixels
-        return self._by_tiles("compress", image_io.pad_to_multiple(pixels, 2), reduction)
+        return self._rounded("compress", image_io.pad_to_multiple(pixels, 2), reduction)
 
-    def restored(self, base, file, frame):
-        """The picture of a standard codec's file, with size, colour and extras of `frame`.
+    def restoration(self, base, file, frame):
+        """The `_Restoration` of a standard codec's file, in the size and colour of `frame`.
 
         Raises:
             BitstreamError: the file is damaged, or of another size.
@@ -235,33 +248,50 @@ class HybridCodec(PictureCodec):
             )
         reduction = sizes[compact.shape[:2]]
         compact = base_codecs.with_colour(compact, frame.is_rgb)
-        pixels = self._restore(compact, reduction)[: frame.height, : frame.width]
-        return dataclasses.replace(frame, pixels=np.ascontiguousarray(pixels))
+        return _Restoration(self, compact, reduction, (frame.height, frame.width))
 
-    def _restore(self, compact, reduction):
-        height, width = (side * reduction for side in compact.shape[:2])
-        padded = image_io.pad_to_multiple(compact, 2 // reduction)
-        return self._by_tiles("restore", padded, reduction)[:height, :width]
+    def enlarge(self, compact, reduction):
+        """What RecCNN adds to, uint8: the pixels themselves, or twice as large."""
+        return compact if reduction == 1 else self._rounded("enlarge", compact, reduction)
 
-    def _by_tiles(self, name, pixels, reduction):
-        """Calls a method of the network.
+    def residual(self, compact, enlarged, reduction):
+        """What RecCNN adds, in levels: float16, shaped as what `enlarge` gave."""
+        height, width = enlarged.shape[:2]
+        compact = image_io.pad_to_multiple(compact, 2 // reduction)
+        enlarged = image_io.pad_to_multiple(enlarged, 2)
+        residual = np.empty(enlarged.shape, np.float16)
+        for place, values in self._tiles("restore", compact, reduction):
+            residual[place] = values.reshape(residual[place].shape) - enlarged[place]
+        return residual[:height, :width]
+
+    def _rounded(self, name, pixels, reduction):
+        """As `_tiles`, put together in uint8; only of `compress` and `enlarge`, where r is 2."""
+        height, width = (
+            side // reduction if name == "compress" else side * reduction
+            for side in pixels.shape[:2]
+        )
+        result = np.empty((height, width, *pixels.shape[2:]), np.uint8)
+        for place, values in self._tiles(name, pixels, reduction):
+            rounded = np.clip(np.rint(values), 0, 255)
+            result[place] = rounded.reshape(result[place].shape)
+        return result
+
+    def _tiles(self, name, pixels, reduction):
+        """Calls a method of the network on one tile after another.
 
         Args:
-            name: str, "compress" or "restore".
+            name: str, "compress", "enlarge" or "restore".
             pixels: uint8 `[H, W]` or `[H, W, 3]`. In cells: of 2x2 pixels of the picture itself, of
                 2/r x 2/r of a compact one.
             reduction: int, r.
 
-        Returns:
-            uint8, as many cells with as many channels.
+        Yields:
+            Pairs of the place in the result, a tuple of slices, and its values, float32 in levels.
         """
-        before, after = 2, 2 // reduction
-        if name == "restore":
-            before, after = after, before
+        before, after = (2, 2 // reduction) if name == "compress" else (2 // reduction, 2)
         image = np.atleast_3d(pixels)
         function = self._function(name, reduction, image.shape[2])
         rows, columns = image.shape[0] // before, image.shape[1] // before
-        result = np.empty((after * rows, after * columns, image.shape[2]), np.uint8)
         for top in range(0, rows, _TILE):
             for left in range(0, columns, _TILE):
                 (first, last), inner_rows, rows_out = _window(top, rows, after)
@@ -269,8 +299,7 @@ class HybridCodec(PictureCodec):
                 window = image[before * first : before * last, before * start : before * stop]
                 values = function(window[None].astype(np.float32) / 255.0)
                 values = ops.convert_to_numpy(values)[0, inner_rows, inner_columns]
-                result[rows_out, columns_out] = np.clip(np.rint(255.0 * values), 0, 255)
-        return result.reshape(*result.shape[:2], *pixels.shape[2:])
+                yield (rows_out, columns_out), 255.0 * values
 
     def _function(self, name, reduction, channels):
         key = name, reduction, channels
@@ -278,6 +307,56 @@ class HybridCodec(PictureCodec):
             function = functools.partial(getattr(self.network, name), reduction=reduction)
             self._functions[key] = compilation.compile_for_inference(function, self.network)
         return self._functions[key]
+
+
+class _Restoration:
+    """What the networks can make of a standard codec's picture.
+
+    Args:
+        codec: `HybridCodec`.
+        compact: uint8 `[H, W]` or `[H, W, 3]`.
+        reduction: int. How many times smaller its sides are than the picture's.
+        shape: height and width of the picture. Defaults to those of what was enlarged.
+    """
+
+    def __init__(self, codec, compact, reduction, shape=(None, None)):
+        self._codec = codec
+        self._compact = compact
+        self._reduction = reduction
+        self._inner = tuple(slice(0, side) for side in shape)
+
+    @functools.cached_property
+    def _enlarged(self):
+        return self._codec.enlarge(self._compact, self._reduction)
+
+    @functools.cached_property
+    def _residual(self):
+        """Takes the network; float16 of levels."""
+        return self._codec.residual(self._compact, self._enlarged, self._reduction)
+
+    def pixels(self, scale):
+        """The picture with so many 64ths of the residual: uint8."""
+        if not scale:
+            return np.ascontiguousarray(self._enlarged[self._inner])
+        pixels = self._enlarged[self._inner].copy()
+        for rows in _strips(pixels):
+            added = np.float32(scale / _WHOLE) * self._residual[self._inner][rows]
+            pixels[rows] = np.clip(np.rint(pixels[rows] + added), 0, 255)
+        return pixels
+
+    def best_scale(self, original):
+        """The scale of the least squared error to pixels, before these are clipped."""
+        product = energy = 0.0
+        for rows in _strips(original):
+            added = self._residual[self._inner][rows].astype(np.float32)
+            error = original[rows].astype(np.float32) - self._enlarged[self._inner][rows]
+            product += float(np.vdot(added, error))
+            energy += float(np.vdot(added, added))
+        return int(np.clip(round(_WHOLE * product / max(energy, 1e-9)), 0, _MAX_SCALE))
+
+
+def _strips(pixels):
+    return [slice(top, top + _STRIP) for top in range(0, len(pixels), _STRIP)]
 
 
 class _UnstorableError(CodecError):
@@ -303,19 +382,33 @@ class _Attempts:
         self._compact = codec.compress(picture.pixels, STORED_SIZES[stored_size])
         self._extras = extras
         self._files = {}  # by quality
-        self._restored = None, None  # the last quality, and its picture
+        self._last = None, None, None  # a quality, its residual scale and picture
+
+    def size(self, quality):
+        """Bytes of the `.rnnc` file; RecCNN does not run."""
+        return len(self._written(quality, _WHOLE))
 
     def data(self, quality):
-        """Bytes of the `.rnnc` file."""
-        plane = bitstream.Plane(self.base.coder, self._file(quality))
-        return bitstream.write(self._codec.header_of(self.picture, 1), [plane], *self._extras)
+        """The `.rnnc` file."""
+        return self._written(quality, self._finished(quality)[0])
 
     def restored(self, quality):
         """The `image_io.Picture` that the file restores to."""
-        if self._restored[0] != quality:
-            picture = self._codec.restored(self.base, self._file(quality), self.picture)
-            self._restored = quality, picture
-        return self._restored[1]
+        return self._finished(quality)[1]
+
+    def _written(self, quality, scale):
+        plane = bitstream.Plane(self.base.coder, self._file(quality))
+        header = self._codec.header_of(self.picture, 1)
+        return bitstream.write(header, [plane], *self._extras, residual_scale=scale)
+
+    def _finished(self, quality):
+        """The residual scale, and the picture restored with it."""
+        if self._last[0] != quality:
+            restoration = self._codec.restoration(self.base, self._file(quality), self.picture)
+            scale = restoration.best_scale(self.picture.pixels)
+            pixels = restoration.pixels(scale)
+            self._last = quality, scale, dataclasses.replace(self.picture, pixels=pixels)
+        return self._last[1:]
 
     def _file(self, quality):
         if quality not in self._files:
@@ -345,7 +438,7 @@ def _choices(attempts, target, quality):
             if quality is None:
                 found = _quality_for(target, one)
             else:
-                target = Target(target_bytes=len(one.data(quality)))
+                target = Target(target_bytes=one.size(quality))
                 found, quality = quality, None
         except _UnstorableError as error:
             fault = error
@@ -366,7 +459,7 @@ def _best(choices, target):
     def rank(choice):
         one, quality = choice
         pair = one.picture.pixels, one.restored(quality).pixels
-        saved = -len(one.data(quality))
+        saved = -one.size(quality)
         if target.is_of_quality and reaches(target, *pair):
             return True, saved
         return False, figure(*pair), saved
@@ -383,7 +476,7 @@ def _quality_for(target, attempts):
         fitting = bisect.bisect_left(
             base.qualities,
             True,
-            key=lambda quality: not target.allows(len(attempts.data(quality)), pixels),
+            key=lambda quality: not target.allows(attempts.size(quality), pixels),
         )
         return base.qualities[fitting - 1] if fitting else None
     reaching = bisect.bisect_left(

@@ -9,6 +9,8 @@ Reference:
     2017, https://arxiv.org/abs/1708.00838.
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -77,6 +79,7 @@ class HybridNetwork(keras.Model):
     def restore(self, compact, reduction, training=False):
         """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not."""
         restoration = self.full_restoration if reduction == 1 else self.restoration
+        enlarge = functools.partial(self.enlarge, reduction=reduction)
 
         def network(pixels):
             pixels = enlarge(pixels)
@@ -85,10 +88,11 @@ class HybridNetwork(keras.Model):
             # Added in full precision: what is left of a picture in bfloat16 is less than 8 bits.
             return pixels + ops.cast(restoration(pixels, training=training), "float32")
 
-        def enlarge(pixels):
-            return pixels if reduction == 1 else upsample(pixels)
-
         return self._by_channels(network, enlarge, ops.cast(compact, "float32"))
+
+    def enlarge(self, compact, reduction):
+        """What `restore` adds to: `[B, r * H, r * W, C]` of a compact picture `[B, H, W, C]`."""
+        return compact if reduction == 1 else upsample(compact)
 
     def _by_channels(self, network, filtered, pixels):
         """Applies a network to the channels that it sees; if that is luma, a filter to chroma."""

@@ -212,14 +212,14 @@ def check_held(counts, contents):
         )
 
 
-def target_too_low(target, data, picture, what):
-    """The `CodecError` for a bound on size that the smallest file exceeds; `what` makes it."""
+def target_too_low(target, size, picture, what):
+    """The `CodecError` for a bound that the smallest file, of `size` bytes, exceeds."""
     bound = f"{target.target_bytes} bytes"
     if target.target_bpp is not None:
         bound = f"{target.target_bpp:g} bits per pixel"
     return CodecError(
         f"expected a file of at most {bound}, but {what} with what the picture carries takes "
-        f"{len(data)} bytes, {8 * len(data) / (picture.width * picture.height):.3g} bits per "
+        f"{size} bytes, {8 * size / (picture.width * picture.height):.3g} bits per "
         "pixel; raise the target, or drop metadata and alpha"
     )
 

@@ -23,7 +23,17 @@ SIZES = ((1, 1), (1, 7), (2, 2), (33, 50), (64, 48))
 def with_plane(data, plane):
     """The file with another plane."""
     contents = bitstream.read(data)
-    return bitstream.write(contents.header, [plane], contents.metadata, contents.alpha)
+    return bitstream.write(
+        contents.header, [plane], contents.metadata, contents.alpha, contents.residual_scale
+    )
+
+
+def scaled(data, residual_scale):
+    """The file with another residual scale; None for none."""
+    contents = bitstream.read(data)
+    return bitstream.write(
+        contents.header, contents.planes, contents.metadata, contents.alpha, residual_scale
+    )
 
 
 def png(pixels):
@@ -97,13 +107,17 @@ class RoundTripTest(parameterized.TestCase):
         with Image.open(folder / "out.png") as image:
             np.testing.assert_array_equal(np.asarray(image), encoded.picture.pixels)
 
+    def restored(self, codec, image, reduction):
+        compact = codec.compress(image, reduction)
+        return hybrid_codec._Restoration(codec, compact, reduction).pixels(64)
+
     @parameterized.parameters(*testing.HYBRIDS)
     def test_tiles_do_not_show(self, networks):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(150, 90)
         for reduction in codec.config.reductions:
-            whole = codec._restore(codec.compress(image, reduction), reduction).astype(int)
+            whole = self.restored(codec, image, reduction).astype(int)
             with mock.patch.object(hybrid_codec, "_TILE", 16):
-                tiled = codec._restore(codec.compress(image, reduction), reduction)
+                tiled = self.restored(codec, image, reduction)
             # A sum in another order may round to the other side.
             self.assertLessEqual(np.abs(whole - tiled).max(), 1)
             self.assertLess((whole != tiled).mean(), 0.01)
@@ -267,7 +281,8 @@ class StoredSizeTest(parameterized.TestCase):
         codec, pixel = testing.make_hybrid("all", seed=1), testing.make_array(1, 1)
         data = codec.encode(pixel, stored_size=name)
         stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
-        np.testing.assert_array_equal(codec.decode(data), codec._restore(stored, 1))
+        restored = codec.restore_picture(image_io.picture_from_array(stored)).pixels
+        np.testing.assert_array_equal(codec.decode(scaled(data, 64)), restored)
 
     def test_a_picture_whose_half_alone_can_be_stored(self):
         pixels = np.zeros((4, 20000), np.uint8)  # WebP ends at 16383
@@ -296,6 +311,50 @@ class StoredSizeTest(parameterized.TestCase):
             self.codec.decode(with_plane(data, plane))
 
 
+class ResidualScaleTest(parameterized.TestCase):
+    """How much of what RecCNN adds is used."""
+
+    @parameterized.product(networks=("all", "grey", "restoration"), mode=("L", "RGB"))
+    def test_no_scale_is_nearer_to_the_original(self, networks, mode):
+        codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(40, 51, mode)
+        data = codec.encode(image, quality=60)
+        best = bitstream.read(data).residual_scale
+        psnr = {
+            scale: metrics.psnr_db(image, codec.decode(scaled(data, scale)))
+            for scale in range(max(0, best - 16), min(256, best + 17), 4)
+        }
+        # Pixels are rounded after.
+        self.assertGreater(psnr[best], max(psnr.values()) - 0.01)
+
+    def test_networks_that_harm_are_not_used(self):
+        codec = testing.make_hybrid("restoration", seed=1)
+        image = testing.make_array(40, 50)
+        bare = base_codecs.make("jpeg").encode(image, 95)
+        residual = codec.residual(base_codecs.make("jpeg").decode(bare), image, 1)
+        wrong = np.clip(image - 2.0 * residual, 0, 255).astype(np.uint8)
+        self.assertEqual(bitstream.read(codec.encode(wrong, quality=95)).residual_scale, 0)
+
+    def test_none_of_it_is_the_standard_codecs_picture(self):
+        codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(33, 20)
+        data = scaled(codec.encode(image, quality=60), 0)
+        stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
+        with mock.patch.object(hybrid_codec.HybridNetwork, "restore", side_effect=AssertionError):
+            np.testing.assert_array_equal(codec.decode(data), stored)
+
+    @parameterized.parameters(*testing.HYBRIDS)
+    def test_a_file_without_has_all_of_it(self, networks):
+        codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(30, 20)
+        data = codec.encode(image)
+        without = scaled(data, None)
+        self.assertIsNone(bitstream.read(without).residual_scale)
+        np.testing.assert_array_equal(codec.decode(without), codec.decode(scaled(data, 64)))
+
+    def test_it_changes_no_size(self):
+        codec, image = testing.make_hybrid("all", seed=1), testing.make_array(60, 60)
+        sizes = {len(scaled(codec.encode(image), scale)) for scale in (0, 64, 255)}
+        self.assertLen(sizes, 1)
+
+
 class ContainerTest(parameterized.TestCase):
     """What is in the file, and files that no encoder wrote."""
 
@@ -308,8 +367,8 @@ class ContainerTest(parameterized.TestCase):
         self.assertEqual(extension, kind.extension)
         self.assertEqual(file, kind().encode(codec.compress(image, 2), kind.default_quality))
         self.assertEqual(bitstream.read_info(data).coders, (base,))
-        # What is around it: header, type, length, checksum.
-        self.assertLess(len(data) - len(file), 40)
+        # What is around it: header, residual scale, type, length, checksum.
+        self.assertLess(len(data) - len(file), 25 + 7 + 12)
 
     def test_nothing_to_extract(self):
         data = testing.make_codec().encode(testing.make_array(16, 16))
