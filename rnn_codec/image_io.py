@@ -45,6 +45,9 @@ IMAGE_EXTENSIONS = frozenset((
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi",
 ))  # fmt: skip
 
+# Of the luma table in annex K of the JPEG standard, which is libjpeg's at quality 50.
+_STANDARD_TABLE_SUM = 3688
+
 _EXIF_PREFIX = b"Exif\0\0"
 
 # Parsed, EXIF takes up to a hundred times its size. JPEG holds 64 KiB of it.
@@ -168,6 +171,27 @@ def read_picture(
             f"{name}: expected an intact picture, received a damaged or truncated one "
             f"({_one_line(error)}); fetch or export it again"
         ) from error
+
+
+def jpeg_quality(data) -> float | None:
+    """The quality at which libjpeg has tables about as coarse as those of a JPEG file.
+
+    Args:
+        data: bytes of any file; only the header is looked at.
+
+    Returns:
+        At most 100; None if it is no JPEG file. Below 20, where libjpeg's tables end at 255, a few
+        more than it was.
+    """
+    try:
+        image = _open(data, "", _MAX_FILE_BYTES, ("JPEG",))
+    except ImageError:
+        return None
+    table = image.quantization.get(0)
+    if not table:
+        return None
+    percent = 100 * sum(table) / _STANDARD_TABLE_SUM
+    return (200 - percent) / 2 if percent <= 100 else 5000 / percent
 
 
 def _decode(data, name, max_pixels, formats) -> Picture:

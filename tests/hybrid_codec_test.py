@@ -281,7 +281,7 @@ class StoredSizeTest(parameterized.TestCase):
         codec, pixel = testing.make_hybrid("all", seed=1), testing.make_array(1, 1)
         data = codec.encode(pixel, stored_size=name)
         stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
-        restored = codec.restore_picture(image_io.picture_from_array(stored)).pixels
+        restored = codec.restore_picture(image_io.picture_from_array(stored), 80).pixels
         np.testing.assert_array_equal(codec.decode(scaled(data, 64)), restored)
 
     def test_a_picture_whose_half_alone_can_be_stored(self):
@@ -456,6 +456,19 @@ class RestoreTest(absltest.TestCase):
         picture = dataclasses.replace(picture, xmp=b"<x/>")
         restored = testing.make_hybrid("restoration").restore_picture(picture)
         self.assertEqual((restored.pixels.shape, restored.xmp), ((31, 20, 3), b"<x/>"))
+
+    def test_the_better_a_picture_is_the_less_is_added(self):
+        codec = testing.make_hybrid("restoration", seed=1)
+        picture = image_io.picture_from_array(testing.make_array(40, 40) // 64)
+
+        def changed(quality):
+            restored = codec.restore_picture(picture, quality).pixels
+            return np.abs(restored.astype(int) - picture.pixels).mean()
+
+        self.assertLess(changed(98), changed(90))
+        self.assertLess(changed(90), changed(60))
+        self.assertEqual(changed(100), 0)
+        self.assertEqual(changed(None), changed(90))
 
     def test_networks_of_half_the_size(self):
         with self.assertRaisesRegex(CodecError, "expected one with a RecCNN for pictures of full"):

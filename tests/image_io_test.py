@@ -867,5 +867,21 @@ class PictureTest(absltest.TestCase):
         self.assertEqual((picture.mode, picture.width, picture.height), ("L", 17, 13))
 
 
+class JpegQualityTest(parameterized.TestCase):
+    def saved(self, image_format, **options):
+        file = io.BytesIO()
+        Image.fromarray(options.pop("pixels", RGB)).save(file, image_format, **options)
+        return file.getvalue()
+
+    @parameterized.product(quality=(20, 50, 75, 90, 95), pixels=(GREY, RGB))
+    def test_of_libjpeg(self, quality, pixels):
+        data = self.saved("JPEG", quality=quality, pixels=pixels)
+        self.assertAlmostEqual(image_io.jpeg_quality(data), quality, delta=1)
+
+    def test_of_other_bytes(self):
+        for data in (self.saved("WEBP"), b"", b"no picture", b"\xff\xd8\xff"):
+            self.assertIsNone(image_io.jpeg_quality(data))
+
+
 if __name__ == "__main__":
     absltest.main()

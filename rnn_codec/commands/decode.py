@@ -227,6 +227,7 @@ class _Restoring(files.Task):
         self._format = _image_format(self.job)
         data = files.read(self.job)
         self._picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
+        self._quality = image_io.jpeg_quality(data)
         _check_format(self._format, self._picture.is_rgb, self._picture.alpha is not None)
         self.pixels = self._picture.width * self._picture.height
 
@@ -240,7 +241,7 @@ class _Restoring(files.Task):
                 f"--preset={preset}: expected a preset of the hybrid codec, received one of the "
                 "recurrent; name another"
             )
-        self._picture = codec.restore_picture(self._picture)
+        self._picture = codec.restore_picture(self._picture, self._quality)
         data = image_io.picture_bytes(self._picture, self._format)
         yield functools.partial(files.write, self.job.target, data, self.job.folder)
 
