@@ -9,6 +9,10 @@ for fewer iterations leaves out the others. The peak is the rate of a matrix pro
 precision on the same backend, measured in the same process just before. Seconds are medians of
 --runs, without the compilation.
 
+With --prefixes only the largest number of iterations runs. What a smaller one would have taken is
+read off the same clock: the time until its last plane was packed, or decoded, and the time that
+what comes after the last plane took.
+
 The columns of the split: analysis (encoder, binarizer), core (the decoder's recurrent part),
 synthesis (features to pixels), entropy coding, and the rest, which is the file, the conversion of
 pixels, and what waits for others.
@@ -36,6 +40,9 @@ _SIZES = flags.DEFINE_list("sizes", ["768x512"], "Of the picture, each WIDTHxHEI
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bfloat16"], "To compute in.")
 _ITERATIONS = flags.DEFINE_list("iterations", ["1", "4", "8"], "Of the loop.")
 _PHOTO = flags.DEFINE_string("photo", None, "Scaled to each size. Noise without.")
+_PREFIXES = flags.DEFINE_bool(
+    "prefixes", False, "Run the most iterations only; for large pictures."
+)
 _RUNS = flags.DEFINE_integer("runs", 3, "Timed runs of each, of which the table has the median.", 1)
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per line of the table.")
 
@@ -60,7 +67,7 @@ def main(argv):
 
 def _measure(name, size, precision):
     files.load_keras()
-    from rnn_codec import codec, complexity, presets, targets
+    from rnn_codec import bitstream, codec, complexity, presets, targets
 
     peak = _matrix_product_rate(precision)
     preset = presets.load(name, load_weights=False)
@@ -75,20 +82,20 @@ def _measure(name, size, precision):
     if not _JSON.value:
         print(f"\npeak of {precision} products: {peak / 1e9:.0f} GFLOP/s\n\n{_HEADER}")
         print("|" + "---|" * (_HEADER.count("|") - 1))
-    for count in map(int, _ITERATIONS.value):
-        if count > preset.config.iterations:
-            continue
-        encode = functools.partial(coder.encode_picture, picture, targets.Target(iterations=count))
-        encoded = None
-        for action, macs in (
-            ("encode", cost.encode_macs(count)),
-            ("decode", cost.decode_macs(count)),
+    counts = [n for n in map(int, _ITERATIONS.value) if n <= preset.config.iterations]
+    for together in [counts] if _PREFIXES.value else [[count] for count in counts]:
+        target = targets.Target(iterations=max(together))
+        encode = functools.partial(coder.encode_picture, picture, target)
+        encoded, encoding = _time(encode, coder, together, _encoding_of)
+        decode = functools.partial(coder.decode, encoded.data)
+        _, decoding = _time(decode, coder, together, _decoding_of)
+        for count, action, clock in (
+            (count, action, clocks[count])
+            for count in together
+            for action, clocks in (("encode", encoding), ("decode", decoding))
         ):
-            if action == "encode":
-                encoded, seconds, parts = _time(encode, coder)
-            else:
-                decode = functools.partial(coder.decode, encoded.data)
-                _, seconds, parts = _time(decode, coder)
+            macs = (cost.encode_macs if action == "encode" else cost.decode_macs)(count)
+            seconds = clock["seconds"]
             record = {
                 "preset": name,
                 "precision": precision,
@@ -98,9 +105,9 @@ def _measure(name, size, precision):
                 "seconds": seconds,
                 "megapixels_per_second": megapixels / seconds,
                 "share_of_peak": operations * macs / seconds / peak,
-                **parts,
-                "rest": seconds - sum(parts.values()),
-                "bytes": len(encoded.data),
+                **{part: clock[part] for part in _PARTS},
+                "rest": seconds - sum(clock[part] for part in _PARTS),
+                "bytes": len(bitstream.truncate(encoded.data, count)),
             }
             print(json.dumps(record) if _JSON.value else _row(record), flush=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -154,41 +161,54 @@ def _matrix_product_rate(precision, size=2048):
     return 2 * size**3 / min(seconds)
 
 
-def _time(function, coder):
-    """The function's result, the median of its seconds, and the parts of that run."""
+def _time(function, coder, counts, prefix):
+    """The function's result, and for each count the clock of the run with the median of seconds."""
     runs = []
     for _ in range(_RUNS.value):
-        with _clocks(coder) as parts:
-            start = time.perf_counter()
+        with _Clock(coder) as clock:
             result = function()
-            seconds = time.perf_counter() - start
-        runs.append((seconds, dict(parts)))
-    median = statistics.median_low(seconds for seconds, _ in runs)
-    return result, *next(run for run in runs if run[0] == median)
+        runs.append(clock)
+    median = statistics.median_low(clock.end["seconds"] for clock in runs)
+    clock = next(clock for clock in runs if clock.end["seconds"] == median)
+    return result, {count: prefix(clock, count) for count in counts}
 
 
-@contextlib.contextmanager
-def _clocks(coder):
-    """Adds up the seconds of the codec's parts; each is waited for."""
-    import keras
+def _encoding_of(clock, count):
+    """What encoding with fewer iterations takes: until their last plane, and after the last."""
+    packed = clock.marks["pack"]
+    return _sum((packed[count - 1], 1), (clock.end, 1), (packed[-1], -1))
 
-    from rnn_codec import planes
 
-    parts = collections.Counter(dict.fromkeys(_PARTS, 0.0))
+def _decoding_of(clock, count):
+    unpacked, decoded = clock.marks["unpack"], clock.marks["tiled"] or clock.marks["whole"]
+    planes = (unpacked[count - 1], 1), (decoded[count - 1], 1), (unpacked[-1], -1)
+    return _sum(*planes, (clock.end, 1), (decoded[-1], -1))
 
-    def timed(part, function):
-        def call(*arguments, **options):
-            start = time.perf_counter()
-            result = function(*arguments, **options)
-            for leaf in keras.tree.flatten(result):
-                getattr(leaf, "block_until_ready", lambda: None)()
-            parts[part] += time.perf_counter() - start
-            return result
 
-        return call
+def _sum(*terms):
+    """Of what clocks showed, each with a sign."""
+    return {key: sum(sign * shown[key] for shown, sign in terms) for key in ("seconds", *_PARTS)}
 
-    steps, coding = coder._steps, planes.PlaneCoder
-    with contextlib.ExitStack() as stack:
+
+class _Clock(contextlib.ExitStack):
+    """Adds up the seconds of the codec's parts; each is waited for.
+
+    Attributes:
+        marks: name of a step -> what the clock showed after each of its calls.
+        end: what it showed at last: `seconds` in all, and those of each of `_PARTS`.
+    """
+
+    def __init__(self, coder):
+        super().__init__()
+        self.marks = collections.defaultdict(list)
+        self._parts = collections.Counter(dict.fromkeys(_PARTS, 0.0))
+        self._coder = coder
+
+    def __enter__(self):
+        from rnn_codec import planes
+
+        super().__enter__()
+        steps, coding = self._coder._steps, planes.PlaneCoder
         for owner, name, part in (
             (steps, "analyse", "analysis"),
             (steps, "decode_bits", "core"),
@@ -196,9 +216,46 @@ def _clocks(coder):
             (coding, "pack", "entropy"),
             (coding, "unpack", "entropy"),
         ):
-            patched = timed(part, getattr(owner, name))
-            stack.enter_context(mock.patch.object(owner, name, patched))
-        yield parts
+            patched = self._timed(part, getattr(owner, name))
+            self.enter_context(mock.patch.object(owner, name, patched))
+        for owner, name, mark in (
+            (steps, "decode_bits", "whole"),  # of a tile, where the loop's steps are tiled
+            (self._coder._tiled_steps, "decode_bits", "tiled"),
+            (coding, "pack", "pack"),
+            (coding, "unpack", "unpack"),
+        ):
+            patched = self._marked(mark, getattr(owner, name))
+            self.enter_context(mock.patch.object(owner, name, patched))
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *details):
+        self.end = self._shown()
+        return super().__exit__(*details)
+
+    def _shown(self):
+        return {"seconds": time.perf_counter() - self._start, **self._parts}
+
+    def _timed(self, part, function):
+        import keras
+
+        def call(*arguments, **options):
+            start = time.perf_counter()
+            result = function(*arguments, **options)
+            for leaf in keras.tree.flatten(result):
+                getattr(leaf, "block_until_ready", lambda: None)()
+            self._parts[part] += time.perf_counter() - start
+            return result
+
+        return call
+
+    def _marked(self, name, function):
+        def call(*arguments, **options):
+            result = function(*arguments, **options)
+            self.marks[name].append(self._shown())
+            return result
+
+        return call
 
 
 def _seconds(function):
