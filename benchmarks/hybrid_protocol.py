@@ -10,7 +10,7 @@ For each quality the bytes of the standard codec's file of an image are the boun
 alone restores that very file; ComCNN alone and both networks take the highest quality whose file is
 not larger; "either" is what the encoder takes of these two. The row "neither" is a mean of 2x2
 pixels, enlarged by a bicubic filter. Bytes are of the standard codec's files, without our
-container's 35 or so, as the paper has no container. SSIM has Gaussian windows, as MATLAB's `ssim`.
+container's 42 or so, as the paper has no container. SSIM has Gaussian windows, as MATLAB's `ssim`.
 
 Reference:
     Jiang et al., 2017, https://arxiv.org/abs/1708.00838, tables 1 and 2. Its averages are over

@@ -63,7 +63,7 @@ def main(argv):
     print("  n  PSNR, dB  restored  MS-SSIM  restored")
     for count, decoded in enumerate(coded_crops, start=1):
         restored = [
-            restorer.restore_picture(image_io.picture_from_array(pixels)).pixels
+            restorer.restore_picture(image_io.picture_from_array(pixels), 1.0).pixels
             for pixels in decoded
         ]
         figures = [

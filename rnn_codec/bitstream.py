@@ -41,10 +41,10 @@ _COLOUR_ALPHA = 0x02
 
 _PLANE = "P"
 _ALPHA = "A"
-_SCALE = "S"
+_STRENGTH = "S"
 _METADATA = {"i": "icc_profile", "e": "exif", "x": "xmp"}  # in the order of the file
 _CHUNK_NAMES = {
-    "P": "plane", "A": "alpha", "S": "residual scale",
+    "P": "plane", "A": "alpha", "S": "strength",
     "i": "ICC profile", "e": "EXIF", "x": "XMP",
 }  # fmt: skip
 
@@ -108,7 +108,7 @@ class Contents:
     plane_ends: tuple[int, ...]  # bytes of the file up to and with each plane
     metadata: Metadata
     alpha: bytes | None  # None although `header.has_alpha`: it was damaged
-    residual_scale: int | None  # 0..255, in 64ths; None: the file has none
+    strength: int | None  # 0..255, in 64ths; None: the file has none
     warnings: tuple[str, ...]
     file_bytes: int
 
@@ -130,6 +130,7 @@ class FileInfo:
     coders: tuple[str, ...]  # of each plane: "raw", "neural", ..., "heif", or "unknown(n)"
     metadata: dict[str, int]  # bytes of each kind present: icc_profile, exif, xmp
     alpha_bytes: int | None
+    strength: int | None  # of RecCNN, in 64ths
     warnings: tuple[str, ...]
 
     def as_dict(self):
@@ -145,7 +146,7 @@ class _Damage(Exception):
 # ---- The whole file ----
 
 
-def write(header, planes, metadata=Metadata(), alpha=None, residual_scale=None):
+def write(header, planes, metadata=Metadata(), alpha=None, strength=None):
     """Returns the bytes of a file.
 
     Args:
@@ -153,13 +154,13 @@ def write(header, planes, metadata=Metadata(), alpha=None, residual_scale=None):
         planes: sequence of Plane, from the first iteration on.
         metadata: Metadata. Defaults to none.
         alpha: bytes, a PNG stream; given if and only if `header.has_alpha`.
-        residual_scale: int, 0 to 255. How much of a network's residual counts, in 64ths. Defaults
-            to none, which is all of it.
+        strength: int, 0 to 255. How much of its residual a network adds, in 64ths. Defaults to
+            none, which is all of it.
 
     Raises:
         ValueError: An argument does not fit the format or another argument.
     """
-    _check_arguments(header, planes, alpha)
+    _check_arguments(header, planes, alpha, strength)
     parts = [_write_header(header)]
     for kind, name in _METADATA.items():
         body = getattr(metadata, name)
@@ -167,8 +168,8 @@ def write(header, planes, metadata=Metadata(), alpha=None, residual_scale=None):
             parts.append(_write_chunk(kind, body))
     if alpha is not None:
         parts.append(_write_chunk(_ALPHA, alpha))
-    if residual_scale is not None:
-        parts.append(_write_chunk(_SCALE, bytes((residual_scale,))))
+    if strength is not None:
+        parts.append(_write_chunk(_STRENGTH, bytes((strength,))))
     for index, plane in enumerate(planes):
         parts.append(_write_chunk(_PLANE, bytes((index, plane.coder)) + plane.payload))
     return b"".join(parts)
@@ -196,7 +197,7 @@ def read(data, strict=False, limits=Limits()):
         plane_ends=tuple(reader.plane_ends),
         metadata=Metadata(**reader.metadata),
         alpha=reader.alpha,
-        residual_scale=reader.residual_scale,
+        strength=reader.strength,
         warnings=tuple(reader.warnings),
         file_bytes=len(reader.view),
     )
@@ -243,6 +244,7 @@ def read_info(data):
         coders=tuple(_coder_name(plane.coder) for plane in contents.planes),
         metadata={name: len(body) for name, body in metadata.items() if body is not None},
         alpha_bytes=None if contents.alpha is None else len(contents.alpha),
+        strength=contents.strength,
         warnings=contents.warnings,
     )
 
@@ -251,7 +253,7 @@ def _coder_name(coder):
     return _CODER_NAMES.get(coder, f"unknown({coder})")
 
 
-def _check_arguments(header, planes, alpha):
+def _check_arguments(header, planes, alpha, strength):
     for name, most in _MAX_FIELDS.items():
         value = getattr(header, name)
         if not 1 <= value <= most:
@@ -265,6 +267,8 @@ def _check_arguments(header, planes, alpha):
     for plane in planes:
         if not 0 <= plane.coder <= 255:
             raise ValueError(f"A plane's coder must be 0 to 255. Received: {plane.coder}")
+    if strength is not None and not 0 <= strength <= 255:
+        raise ValueError(f"strength must be 0 to 255. Received: {strength}")
     if header.has_alpha != (alpha is not None):
         received = "no alpha" if alpha is None else f"{len(alpha)} bytes of alpha"
         raise ValueError(f"The header says has_alpha={header.has_alpha}. Received: {received}")
@@ -450,7 +454,7 @@ class _Reader:
         self.plane_ends = []
         self.metadata = {}  # name -> body
         self.alpha = None
-        self.residual_scale = None
+        self.strength = None
         self.kept = []  # spans of the chunks that `truncate` copies
         self.warnings = []
         self._strict = strict
@@ -466,7 +470,7 @@ class _Reader:
         try:
             body = _read_body(self.view, span)
         except _Damage as damage:
-            if span.is_required and span.kind not in (_ALPHA, _SCALE):
+            if span.is_required and span.kind not in (_ALPHA, _STRENGTH):
                 raise
             self._warn(f"{damage}; it is dropped")
             return
@@ -479,8 +483,8 @@ class _Reader:
             return self._use_plane(span, body)
         if span.kind == _ALPHA:
             return self._use_alpha(span, body)
-        if span.kind == _SCALE:
-            return self._use_scale(span, body)
+        if span.kind == _STRENGTH:
+            return self._use_strength(span, body)
         if span.kind in _METADATA:
             return self._use_metadata(span, body)
         if span.is_required:
@@ -517,13 +521,13 @@ class _Reader:
             return True
         return False
 
-    def _use_scale(self, span, body):
+    def _use_strength(self, span, body):
         if len(body) != 1:
             self._warn(f"the {span} is dropped: expected 1 byte, received {len(body)}")
-        elif self.residual_scale is not None:
+        elif self.strength is not None:
             self._warn(f"the {span} is dropped: the first one holds")
         else:
-            (self.residual_scale,) = body
+            (self.strength,) = body
             return True
         return False
 

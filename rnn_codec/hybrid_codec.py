@@ -5,8 +5,8 @@ at high rates the picture itself is stored, and RecCNN removes what the codec di
 takes what is better. The standard codec's file is the one plane of the `.rnnc` file, so it can be
 taken out and shown by anything (`base_codecs.extract`); its size tells how it was made.
 
-What RecCNN adds to a picture is scaled by a number in the file, the one of the least squared error:
-so a picture that is good already is left as it is.
+What RecCNN adds to a picture is multiplied by the strength, a number in the file; the encoder takes
+that of the least squared error. So a picture that is good already is left as it is.
 """
 
 import bisect
@@ -37,12 +37,11 @@ from rnn_codec.targets import Target
 # bicubic filter before them, reach over. A tile takes about 0.6 GB.
 _MARGIN, _TILE = 24, 384
 
-# The residual scale that adds all of the residual, and of files without one.
-_WHOLE = 64
-_MAX_SCALE = 255
+# Strengths are in 64ths; that of files without one.
+_FULL_STRENGTH, _MAX_STRENGTH = 64, 255
 
-# Rows of a picture that are in float32 at a time.
-_STRIP = 256
+# In levels: more than any residual has.
+_MAX_RESIDUAL = 510
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +185,9 @@ class HybridCodec(PictureCodec):
         check_held([1] if iterations in (None, "all") else iterations, contents)
         frame = frame_of(contents)
         base = base_codecs.kind_of(contents.planes[0])()
-        scale = _WHOLE if contents.residual_scale is None else contents.residual_scale
-        restoration = self.restoration(base, contents.planes[0].payload, frame)
-        yield 1, dataclasses.replace(frame, pixels=restoration.pixels(scale))
+        strength = _FULL_STRENGTH if contents.strength is None else contents.strength
+        restoration = self._restoration(base, contents.planes[0].payload, frame)
+        yield 1, dataclasses.replace(frame, pixels=restoration.pixels(strength))
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
         """The standard codec's file, as a list of one uint8 `[bytes]`; as `Codec.read_planes`."""
@@ -197,17 +196,14 @@ class HybridCodec(PictureCodec):
         check_held([1] if iterations is None else [iterations], contents)
         return [np.frombuffer(contents.planes[0].payload, np.uint8)]
 
-    def restore_picture(self, picture, jpeg_quality=None):
+    def restore_picture(self, picture, strength=0.5):
         """What RecCNN alone makes of a picture that a standard codec has stored.
-
-        There is no original to find the residual scale by. It follows from the quality, in a way
-        that did not harm any of eight validation crops; if that is unknown, it is a half, which
-        gives three quarters of the gain where all of it were best.
 
         Args:
             picture: `image_io.Picture`.
-            jpeg_quality: number. That libjpeg stored it with; see `image_io.jpeg_quality`.
-                Defaults to unknown.
+            strength: float from 0 to 3.98. How much of its residual RecCNN adds; there is no
+                original to find the best by. Of a JPEG file, take `strength_for` its quality. A
+                half gives three quarters of the gain where all of it were best.
 
         Returns:
             `image_io.Picture`.
@@ -220,17 +216,22 @@ class HybridCodec(PictureCodec):
                 f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
                 f"size, received one of networks {self.config.networks!r}; give another preset"
             )
-        restoration = _Restoration(self, picture.pixels, 1)
-        strength = 0.5 if jpeg_quality is None else np.clip((100 - jpeg_quality) / 20, 0.0, 1.2)
-        return dataclasses.replace(picture, pixels=restoration.pixels(round(_WHOLE * strength)))
+        strength = round(_FULL_STRENGTH * strength)
+        if not 0 <= strength <= _MAX_STRENGTH:
+            raise CodecError(
+                f"strength: expected 0 to {_MAX_STRENGTH / _FULL_STRENGTH:.2f}, received "
+                f"{strength / _FULL_STRENGTH:g}; change it"
+            )
+        pixels = _Restoration(self, picture.pixels, 1, picture.pixels.shape).pixels(strength)
+        return dataclasses.replace(picture, pixels=pixels)
 
     def compress(self, pixels, reduction):
         """What the standard codec is to store: uint8, shaped as the pixels, with smaller sides."""
         if reduction == 1:
             return pixels
-        return self._rounded("compress", image_io.pad_to_multiple(pixels, 2), reduction)
+        return self._rounded("compress", image_io.pad_to_multiple(pixels, 2))
 
-    def restoration(self, base, file, frame):
+    def _restoration(self, base, file, frame):
         """The `_Restoration` of a standard codec's file, in the size and colour of `frame`.
 
         Raises:
@@ -255,30 +256,13 @@ class HybridCodec(PictureCodec):
             )
         reduction = sizes[compact.shape[:2]]
         compact = base_codecs.with_colour(compact, frame.is_rgb)
-        return _Restoration(self, compact, reduction, (frame.height, frame.width))
+        return _Restoration(self, compact, reduction, frame.pixels.shape)
 
-    def enlarge(self, compact, reduction):
-        """What RecCNN adds to, uint8: the pixels themselves, or twice as large."""
-        return compact if reduction == 1 else self._rounded("enlarge", compact, reduction)
-
-    def residual(self, compact, enlarged, reduction):
-        """What RecCNN adds, in levels: float16, shaped as what `enlarge` gave."""
-        height, width = enlarged.shape[:2]
-        compact = image_io.pad_to_multiple(compact, 2 // reduction)
-        enlarged = image_io.pad_to_multiple(enlarged, 2)
-        residual = np.empty(enlarged.shape, np.float16)
-        for place, values in self._tiles("restore", compact, reduction):
-            residual[place] = values.reshape(residual[place].shape) - enlarged[place]
-        return residual[:height, :width]
-
-    def _rounded(self, name, pixels, reduction):
-        """As `_tiles`, put together in uint8; only of `compress` and `enlarge`, where r is 2."""
-        height, width = (
-            side // reduction if name == "compress" else side * reduction
-            for side in pixels.shape[:2]
-        )
+    def _rounded(self, name, pixels):
+        """As `_tiles` of half the size, put together in uint8."""
+        height, width = (side // 2 if name == "compress" else 2 * side for side in pixels.shape[:2])
         result = np.empty((height, width, *pixels.shape[2:]), np.uint8)
-        for place, values in self._tiles(name, pixels, reduction):
+        for place, values in self._tiles(name, pixels, 2):
             rounded = np.clip(np.rint(values), 0, 255)
             result[place] = rounded.reshape(result[place].shape)
         return result
@@ -316,54 +300,68 @@ class HybridCodec(PictureCodec):
         return self._functions[key]
 
 
+def strength_for(jpeg_quality):
+    """A strength for pictures that were stored as JPEG, with libjpeg's quality or None if unknown.
+
+    RecCNN gained on each of eight validation crops with it at qualities from 10 to 95, where all of
+    the residual is too much above 85 or so.
+    """
+    if jpeg_quality is None:
+        return 0.5
+    return float(np.clip((100 - jpeg_quality) / 20, 0.0, 1.2))
+
+
 class _Restoration:
-    """What the networks can make of a standard codec's picture.
+    """A standard codec's picture, and what RecCNN would add to it.
 
     Args:
         codec: `HybridCodec`.
-        compact: uint8 `[H, W]` or `[H, W, 3]`.
+        compact: uint8 `[H, W]` or `[H, W, 3]`, what the standard codec gave.
         reduction: int. How many times smaller its sides are than the picture's.
-        shape: height and width of the picture. Defaults to those of what was enlarged.
+        shape: of the picture.
     """
 
-    def __init__(self, codec, compact, reduction, shape=(None, None)):
+    def __init__(self, codec, compact, reduction, shape):
+        enlarged = compact if reduction == 1 else codec._rounded("enlarge", compact)
+        self._enlarged = enlarged[: shape[0], : shape[1]]
         self._codec = codec
-        self._compact = compact
+        self._compact = image_io.pad_to_multiple(compact, 2 // reduction)
         self._reduction = reduction
-        self._inner = tuple(slice(0, side) for side in shape)
+        self._kept = None  # the residual, where it is needed twice
 
-    @functools.cached_property
-    def _enlarged(self):
-        return self._codec.enlarge(self._compact, self._reduction)
-
-    @functools.cached_property
-    def _residual(self):
-        """Takes the network; float16 of levels."""
-        return self._codec.residual(self._compact, self._enlarged, self._reduction)
-
-    def pixels(self, scale):
-        """The picture with so many 64ths of the residual: uint8."""
-        if not scale:
-            return np.ascontiguousarray(self._enlarged[self._inner])
-        pixels = self._enlarged[self._inner].copy()
-        for rows in _strips(pixels):
-            added = np.float32(scale / _WHOLE) * self._residual[self._inner][rows]
-            pixels[rows] = np.clip(np.rint(pixels[rows] + added), 0, 255)
+    def pixels(self, strength):
+        """The picture with so many 64ths of the residual: uint8, a copy."""
+        pixels = self._enlarged.copy()
+        if strength:
+            factor = np.float32(strength / _FULL_STRENGTH)
+            for place, residual in self._kept or self._residual():
+                added = factor * residual.astype(np.float32)
+                pixels[place] = np.clip(np.rint(pixels[place] + added), 0, 255)
         return pixels
 
-    def best_scale(self, original):
-        """The scale of the least squared error to pixels, before these are clipped."""
+    def best_strength(self, original):
+        """The strength of the least squared error to pixels, before these are rounded."""
+        if self._codec.config.networks == "compact":
+            return 0  # there is no RecCNN
+        self._kept = list(self._residual())
         product = energy = 0.0
-        for rows in _strips(original):
-            added = self._residual[self._inner][rows].astype(np.float32)
-            error = original[rows].astype(np.float32) - self._enlarged[self._inner][rows]
-            product += float(np.vdot(added, error))
-            energy += float(np.vdot(added, added))
-        return int(np.clip(round(_WHOLE * product / max(energy, 1e-9)), 0, _MAX_SCALE))
+        for place, residual in self._kept:
+            residual = residual.astype(np.float32)
+            error = original[place].astype(np.float32) - self._enlarged[place]
+            product += float(np.vdot(residual, error))
+            energy += float(np.vdot(residual, residual))
+        return int(np.clip(round(_FULL_STRENGTH * product / max(energy, 1e-9)), 0, _MAX_STRENGTH))
 
+    def _residual(self):
+        """Yields, tile by tile, its place in the picture and float16 levels.
 
-def _strips(pixels):
-    return [slice(top, top + _STRIP) for top in range(0, len(pixels), _STRIP)]
+        They are what is missing from the enlarged picture, in 8 bits, to that of the network.
+        """
+        for place, values in self._codec._tiles("restore", self._compact, self._reduction):
+            enlarged = self._enlarged[place]
+            values = values[: enlarged.shape[0], : enlarged.shape[1]].reshape(enlarged.shape)
+            residual = np.clip(values - enlarged, -_MAX_RESIDUAL, _MAX_RESIDUAL)
+            yield place, residual.astype(np.float16)
 
 
 class _UnstorableError(CodecError):
@@ -389,11 +387,11 @@ class _Attempts:
         self._compact = codec.compress(picture.pixels, STORED_SIZES[stored_size])
         self._extras = extras
         self._files = {}  # by quality
-        self._last = None, None, None  # a quality, its residual scale and picture
+        self._last = None, None, None  # a quality, its strength and picture
 
     def size(self, quality):
         """Bytes of the `.rnnc` file; RecCNN does not run."""
-        return len(self._written(quality, _WHOLE))
+        return len(self._written(quality, _FULL_STRENGTH))
 
     def data(self, quality):
         """The `.rnnc` file."""
@@ -403,18 +401,18 @@ class _Attempts:
         """The `image_io.Picture` that the file restores to."""
         return self._finished(quality)[1]
 
-    def _written(self, quality, scale):
+    def _written(self, quality, strength):
         plane = bitstream.Plane(self.base.coder, self._file(quality))
         header = self._codec.header_of(self.picture, 1)
-        return bitstream.write(header, [plane], *self._extras, residual_scale=scale)
+        return bitstream.write(header, [plane], *self._extras, strength=strength)
 
     def _finished(self, quality):
-        """The residual scale, and the picture restored with it."""
+        """The strength, and the picture restored with it."""
         if self._last[0] != quality:
-            restoration = self._codec.restoration(self.base, self._file(quality), self.picture)
-            scale = restoration.best_scale(self.picture.pixels)
-            pixels = restoration.pixels(scale)
-            self._last = quality, scale, dataclasses.replace(self.picture, pixels=pixels)
+            restoration = self._codec._restoration(self.base, self._file(quality), self.picture)
+            strength = restoration.best_strength(self.picture.pixels)
+            pixels = restoration.pixels(strength)
+            self._last = quality, strength, dataclasses.replace(self.picture, pixels=pixels)
         return self._last[1:]
 
     def _file(self, quality):

@@ -23,6 +23,7 @@ import io
 import os
 import secrets
 import struct
+import sys
 import threading
 import warnings
 
@@ -180,12 +181,12 @@ def jpeg_quality(data) -> float | None:
         data: bytes of any file; only the header is looked at.
 
     Returns:
-        At most 100; None if it is no JPEG file. Below 20, where libjpeg's tables end at 255, a few
-        more than it was.
+        At most 100; None if it is no JPEG file, or a damaged one. Below 20, where libjpeg's tables
+        end at 255, up to 10 more than it was.
     """
     try:
-        image = _open(data, "", _MAX_FILE_BYTES, ("JPEG",))
-    except ImageError:
+        image = _open(data, "", sys.maxsize, ("JPEG",))
+    except (ImageError, OSError):
         return None
     table = image.quantization.get(0)
     if not table:

@@ -213,7 +213,7 @@ def check_held(counts, contents):
 
 
 def target_too_low(target, size, picture, what):
-    """The `CodecError` for a bound that the smallest file, of `size` bytes, exceeds."""
+    """The `CodecError` for a bound that the smallest file exceeds; `what` makes it, of `size`."""
     bound = f"{target.target_bytes} bytes"
     if target.target_bpp is not None:
         bound = f"{target.target_bpp:g} bits per pixel"

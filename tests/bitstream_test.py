@@ -76,19 +76,19 @@ class RoundTripTest(parameterized.TestCase):
         ),
         metadata=st.builds(Metadata, *[st.none() | st.binary(max_size=300)] * 3),
         alpha=st.none() | st.binary(max_size=300),
-        scale=st.none() | st.integers(0, 255),
+        strength=st.none() | st.integers(0, 255),
     )
     def test_reads_what_it_wrote(
-        self, width, height, is_rgb, model_id, planes, metadata, alpha, scale
+        self, width, height, is_rgb, model_id, planes, metadata, alpha, strength
     ):
         header = Header(width, height, is_rgb, alpha is not None, len(planes), model_id)
-        data = bitstream.write(header, planes, metadata, alpha, scale)
+        data = bitstream.write(header, planes, metadata, alpha, strength)
         contents = bitstream.read(data, strict=True, limits=Limits(max_pixels=2**62))
         self.assertEqual(contents.header, header)
         self.assertEqual(contents.planes, tuple(planes))
         self.assertEqual(contents.metadata, metadata)
         self.assertEqual(contents.alpha, alpha)
-        self.assertEqual(contents.residual_scale, scale)
+        self.assertEqual(contents.strength, strength)
         self.assertEqual(contents.warnings, ())
         self.assertEqual(contents.plane_ends[-1], contents.file_bytes)
         self.assertEqual(contents.file_bytes, len(data))
@@ -327,12 +327,12 @@ class DamageTest(parameterized.TestCase):
         ("long", make_chunk(b"S", b"\x20\x20"), None, "is dropped: expected 1 byte, received 2"),
         ("second", make_chunk(b"S", b"\x20") * 2, 32, "is dropped: the first one holds"),
     )
-    def test_residual_scale_that_cannot_be_used_is_dropped(self, chunks, expected, pattern):
+    def test_strength_that_cannot_be_used_is_dropped(self, chunks, expected, pattern):
         contents = bitstream.read(make_file(chunks, plane_chunk(1), iterations=1))
         self.assertLen(contents.planes, 1)
-        self.assertEqual(contents.residual_scale, expected)
+        self.assertEqual(contents.strength, expected)
         (warning,) = contents.warnings
-        self.assertRegex(warning, f"^the residual scale chunk 'S' at byte (26|33) .*{pattern}")
+        self.assertRegex(warning, f"^the strength chunk 'S' at byte (26|33) .*{pattern}")
 
     def test_first_of_two_metadata_chunks_holds(self):
         first, second = make_chunk(b"x", b"first"), make_chunk(b"x", b"second")

@@ -24,15 +24,15 @@ def with_plane(data, plane):
     """The file with another plane."""
     contents = bitstream.read(data)
     return bitstream.write(
-        contents.header, [plane], contents.metadata, contents.alpha, contents.residual_scale
+        contents.header, [plane], contents.metadata, contents.alpha, contents.strength
     )
 
 
-def scaled(data, residual_scale):
-    """The file with another residual scale; None for none."""
+def with_strength(data, strength):
+    """The file with another strength; None for none."""
     contents = bitstream.read(data)
     return bitstream.write(
-        contents.header, contents.planes, contents.metadata, contents.alpha, residual_scale
+        contents.header, contents.planes, contents.metadata, contents.alpha, strength
     )
 
 
@@ -109,7 +109,7 @@ class RoundTripTest(parameterized.TestCase):
 
     def restored(self, codec, image, reduction):
         compact = codec.compress(image, reduction)
-        return hybrid_codec._Restoration(codec, compact, reduction).pixels(64)
+        return hybrid_codec._Restoration(codec, compact, reduction, image.shape).pixels(64)
 
     @parameterized.parameters(*testing.HYBRIDS)
     def test_tiles_do_not_show(self, networks):
@@ -281,8 +281,8 @@ class StoredSizeTest(parameterized.TestCase):
         codec, pixel = testing.make_hybrid("all", seed=1), testing.make_array(1, 1)
         data = codec.encode(pixel, stored_size=name)
         stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
-        restored = codec.restore_picture(image_io.picture_from_array(stored), 80).pixels
-        np.testing.assert_array_equal(codec.decode(scaled(data, 64)), restored)
+        restored = codec.restore_picture(image_io.picture_from_array(stored), 1.0).pixels
+        np.testing.assert_array_equal(codec.decode(with_strength(data, 64)), restored)
 
     def test_a_picture_whose_half_alone_can_be_stored(self):
         pixels = np.zeros((4, 20000), np.uint8)  # WebP ends at 16383
@@ -311,48 +311,82 @@ class StoredSizeTest(parameterized.TestCase):
             self.codec.decode(with_plane(data, plane))
 
 
-class ResidualScaleTest(parameterized.TestCase):
+class StrengthTest(parameterized.TestCase):
     """How much of what RecCNN adds is used."""
 
-    @parameterized.product(networks=("all", "grey", "restoration"), mode=("L", "RGB"))
-    def test_no_scale_is_nearer_to_the_original(self, networks, mode):
+    def setUp(self):
+        super().setUp()
+        self.base = base_codecs.make("jpeg")
+
+    def bare(self, data):
+        return self.base.decode(base_codecs.extract(data)[0])
+
+    @parameterized.product(
+        networks=("restoration", "restoration_blocks", "all"),
+        mode=("L", "RGB"),
+        strength=(0, 20, 64, 150),
+    )
+    def test_the_one_that_the_original_was_made_with_is_found(self, networks, mode, strength):
+        codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(33, 50, mode)
+        image = image // 2 + 64
+        file = self.base.encode(image, 60)
+        picture = image_io.picture_from_array(image)
+        restoration = codec._restoration(self.base, file, picture)
+        original = restoration.pixels(strength)
+        bare = restoration.pixels(0)
+        np.testing.assert_array_equal(bare, self.base.decode(file))
+        self.assertEqual(strength == 0, np.array_equal(original, bare))
+        self.assertAlmostEqual(restoration.best_strength(original), strength, delta=2)
+
+    @parameterized.product(networks=("both", "all", "blocks", "grey"), mode=("L", "RGB"))
+    def test_no_other_is_nearer_to_the_original(self, networks, mode):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(40, 51, mode)
         data = codec.encode(image, quality=60)
-        best = bitstream.read(data).residual_scale
+        best = bitstream.read(data).strength
         psnr = {
-            scale: metrics.psnr_db(image, codec.decode(scaled(data, scale)))
-            for scale in range(max(0, best - 16), min(256, best + 17), 4)
+            strength: metrics.psnr_db(image, codec.decode(with_strength(data, strength)))
+            for strength in (best, *range(0, 256, 32))
         }
-        # Pixels are rounded after.
-        self.assertGreater(psnr[best], max(psnr.values()) - 0.01)
+        # Pixels are rounded and cut off after.
+        self.assertGreater(psnr[best], max(psnr.values()) - 0.02)
 
-    def test_networks_that_harm_are_not_used(self):
-        codec = testing.make_hybrid("restoration", seed=1)
-        image = testing.make_array(40, 50)
-        bare = base_codecs.make("jpeg").encode(image, 95)
-        residual = codec.residual(base_codecs.make("jpeg").decode(bare), image, 1)
-        wrong = np.clip(image - 2.0 * residual, 0, 255).astype(np.uint8)
-        self.assertEqual(bitstream.read(codec.encode(wrong, quality=95)).residual_scale, 0)
+    def test_a_network_that_harms_is_not_used(self):
+        codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(40, 50)
+        restoration = codec._restoration(
+            self.base, self.base.encode(image, 60), image_io.picture_from_array(image)
+        )
+        opposite = 2 * restoration.pixels(0).astype(int) - restoration.pixels(64)
+        self.assertEqual(restoration.best_strength(np.clip(opposite, 0, 255).astype(np.uint8)), 0)
 
-    def test_none_of_it_is_the_standard_codecs_picture(self):
+    def test_without_a_residual_no_network_runs(self):
         codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(33, 20)
-        data = scaled(codec.encode(image, quality=60), 0)
-        stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
-        with mock.patch.object(hybrid_codec.HybridNetwork, "restore", side_effect=AssertionError):
-            np.testing.assert_array_equal(codec.decode(data), stored)
+        data = with_strength(codec.encode(image, quality=60), 0)
+        with mock.patch.object(codec, "_tiles", side_effect=AssertionError):
+            np.testing.assert_array_equal(codec.decode(data), self.bare(data))
+
+    def test_networks_without_rec_cnn_have_none(self):
+        data = testing.make_hybrid("compact", seed=1).encode(testing.make_array(33, 20))
+        self.assertEqual(bitstream.read(data).strength, 0)
 
     @parameterized.parameters(*testing.HYBRIDS)
-    def test_a_file_without_has_all_of_it(self, networks):
+    def test_a_file_without_one_has_all_of_it(self, networks):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(30, 20)
         data = codec.encode(image)
-        without = scaled(data, None)
-        self.assertIsNone(bitstream.read(without).residual_scale)
-        np.testing.assert_array_equal(codec.decode(without), codec.decode(scaled(data, 64)))
+        without = with_strength(data, None)
+        self.assertIsNone(bitstream.read(without).strength)
+        np.testing.assert_array_equal(codec.decode(without), codec.decode(with_strength(data, 64)))
 
-    def test_it_changes_no_size(self):
-        codec, image = testing.make_hybrid("all", seed=1), testing.make_array(60, 60)
-        sizes = {len(scaled(codec.encode(image), scale)) for scale in (0, 64, 255)}
-        self.assertLen(sizes, 1)
+    @parameterized.parameters(*testing.HYBRIDS)
+    def test_the_size_is_known_without_it(self, networks):
+        codec = testing.make_hybrid(networks, seed=1)
+        picture = image_io.picture_from_array(testing.make_array(60, 60))
+        for target in (Target(), Target(target_bytes=1500)):
+            attempts, quality = codec._chosen(picture, target, None, None, None)
+            self.assertEqual(attempts.size(quality), len(attempts.data(quality)))
+
+    @parameterized.parameters((None, 0.5), (100, 0), (90, 0.5), (80, 1), (10, 1.2))
+    def test_of_a_jpeg_file(self, quality, expected):
+        self.assertAlmostEqual(hybrid_codec.strength_for(quality), expected)
 
 
 class ContainerTest(parameterized.TestCase):
@@ -457,18 +491,20 @@ class RestoreTest(absltest.TestCase):
         restored = testing.make_hybrid("restoration").restore_picture(picture)
         self.assertEqual((restored.pixels.shape, restored.xmp), ((31, 20, 3), b"<x/>"))
 
-    def test_the_better_a_picture_is_the_less_is_added(self):
+    def test_strength(self):
         codec = testing.make_hybrid("restoration", seed=1)
-        picture = image_io.picture_from_array(testing.make_array(40, 40) // 64)
+        picture = image_io.picture_from_array(testing.make_array(40, 40) // 2 + 64)
 
-        def changed(quality):
-            restored = codec.restore_picture(picture, quality).pixels
-            return np.abs(restored.astype(int) - picture.pixels).mean()
+        def change(strength):
+            restored = codec.restore_picture(picture, strength).pixels
+            return restored.astype(float) - picture.pixels
 
-        self.assertLess(changed(98), changed(90))
-        self.assertLess(changed(90), changed(60))
-        self.assertEqual(changed(100), 0)
-        self.assertEqual(changed(None), changed(90))
+        self.assertGreater(np.abs(change(1.0)).max(), 10)
+        np.testing.assert_allclose(change(1.0), 2 * change(0.5), atol=1.5)
+        np.testing.assert_array_equal(change(0.0), 0)
+        for strength in (-0.1, 4.0):
+            with self.assertRaisesRegex(CodecError, "strength: expected 0 to 3.98, received"):
+                codec.restore_picture(picture, strength)
 
     def test_networks_of_half_the_size(self):
         with self.assertRaisesRegex(CodecError, "expected one with a RecCNN for pictures of full"):

@@ -882,6 +882,11 @@ class JpegQualityTest(parameterized.TestCase):
         for data in (self.saved("WEBP"), b"", b"no picture", b"\xff\xd8\xff"):
             self.assertIsNone(image_io.jpeg_quality(data))
 
+    def test_of_a_part(self):
+        data = self.saved("JPEG", quality=50)
+        for size in range(0, data.index(b"\xff\xc0")):
+            self.assertIsNone(image_io.jpeg_quality(data[:size]))
+
 
 if __name__ == "__main__":
     absltest.main()

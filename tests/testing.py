@@ -67,8 +67,8 @@ def make_hybrid(name="both", seed=None):
     if seed is not None:
         rng = np.random.default_rng(seed)
         for path, array in preset.weights.items():
-            noise = rng.normal(0, 0.05, array.shape).astype(np.float16)
-            preset.weights[path] = array + np.abs(noise)
+            noise = rng.normal(0, 0.02, array.shape).astype(np.float16)
+            preset.weights[path] = array + (np.abs(noise) if "variance" in path else noise)
     return HybridCodec(preset)
 
 

@@ -154,6 +154,8 @@ def _print_info(job, report):
         lines.append(f"  metadata: {metadata}")
     if info.alpha_bytes is not None:
         lines.append(f"  alpha: {info.alpha_bytes} bytes")
+    if info.strength is not None:
+        lines.append(f"  strength: {info.strength / 64:.2f} of RecCNN's residual")
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
@@ -232,7 +234,7 @@ class _Restoring(files.Task):
         self.pixels = self._picture.width * self._picture.height
 
     def code(self):
-        from rnn_codec import image_io, presets
+        from rnn_codec import hybrid_codec, image_io, presets
 
         preset = _PRESET.value or presets.DEFAULT_HYBRID
         codec = files.load_codec(preset, precision=_PRECISION.value)
@@ -241,7 +243,8 @@ class _Restoring(files.Task):
                 f"--preset={preset}: expected a preset of the hybrid codec, received one of the "
                 "recurrent; name another"
             )
-        self._picture = codec.restore_picture(self._picture, self._quality)
+        strength = hybrid_codec.strength_for(self._quality)
+        self._picture = codec.restore_picture(self._picture, strength)
         data = image_io.picture_bytes(self._picture, self._format)
         yield functools.partial(files.write, self.job.target, data, self.job.folder)
 
