@@ -88,6 +88,7 @@ class HybridCommandTest(parameterized.TestCase):
         self.encode("--base=avif")
         result = self.run("decode", "--info", "photo.png.rnnc")
         self.assertIn("iterations: 1 of 1, coders: avif", result.stdout)
+        self.assertRegex(result.stdout, r"\n  strength: \d\.\d\d of RecCNN's residual\n")
 
     def test_restore(self):
         result = self.run("decode", "--restore", "photo.jpg", preset="./restoration")
