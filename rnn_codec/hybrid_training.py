@@ -75,7 +75,7 @@ class HybridOptions:
     batch_size: int = 16
     patch_size: int = 96
     compact_every: int = 4  # epochs, of which the last is ComCNN's
-    rate_weight: float = 4.0  # of ComCNN's bits: dB for each doubling; 0 is the paper's
+    rate_weight: float = 2.5  # of ComCNN's bits: dB for each doubling; 0 is the paper's
     learning_rate: float = 1e-3
     compact_learning_rate: float = 1e-4  # of ComCNN; the paper's, too, is a tenth
     warmup_steps: int = 100  # of each network

@@ -114,7 +114,7 @@ _COMPACT_EVERY = flags.DEFINE_integer(
 )
 _COMPACT_RATE = flags.DEFINE_float("compact_learning_rate", 1e-4, "Of ComCNN.", 0.0)
 _RATE_WEIGHT = flags.DEFINE_float(
-    "rate_weight", 4.0, "Of ComCNN's bits: dB for each doubling. 0 is the paper's.", 0.0
+    "rate_weight", 2.5, "Of ComCNN's bits: dB for each doubling. 0 is the paper's.", 0.0
 )
 flags.register_validator(
     "qualities",
