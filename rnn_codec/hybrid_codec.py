@@ -209,7 +209,7 @@ class HybridCodec(PictureCodec):
             `image_io.Picture`.
 
         Raises:
-            CodecError: the preset has no network for it.
+            CodecError: the preset has no network for it, or the strength is out of range.
         """
         if 1 not in self.config.reductions:
             raise CodecError(
