@@ -30,6 +30,10 @@ _CODER_NAMES = {
     JPEG: "jpeg", JPEG2000: "jpeg2000", WEBP: "webp", AVIF: "avif", HEIF: "heif",
 }  # fmt: skip
 
+# The strength that adds all of a residual.
+FULL_STRENGTH = 64
+MAX_STRENGTH = 255
+
 _MODEL_ID_BYTES = 8
 _CRC_BYTES = 4
 _MAX_NUMBER = 2**31 - 1  # of a width, a height, the length of a chunk
@@ -267,7 +271,7 @@ def _check_arguments(header, planes, alpha, strength):
     for plane in planes:
         if not 0 <= plane.coder <= 255:
             raise ValueError(f"A plane's coder must be 0 to 255. Received: {plane.coder}")
-    if strength is not None and not 0 <= strength <= 255:
+    if strength is not None and not 0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"strength must be 0 to 255. Received: {strength}")
     if header.has_alpha != (alpha is not None):
         received = "no alpha" if alpha is None else f"{len(alpha)} bytes of alpha"

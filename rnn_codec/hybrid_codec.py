@@ -37,9 +37,6 @@ from rnn_codec.targets import Target
 # bicubic filter before them, reach over. A tile takes about 0.6 GB.
 _MARGIN, _TILE = 24, 384
 
-# Strengths are in 64ths; that of files without one.
-_FULL_STRENGTH, _MAX_STRENGTH = 64, 255
-
 # In levels: more than any residual has.
 _MAX_RESIDUAL = 510
 
@@ -185,7 +182,7 @@ class HybridCodec(PictureCodec):
         check_held([1] if iterations in (None, "all") else iterations, contents)
         frame = frame_of(contents)
         base = base_codecs.kind_of(contents.planes[0])()
-        strength = _FULL_STRENGTH if contents.strength is None else contents.strength
+        strength = bitstream.FULL_STRENGTH if contents.strength is None else contents.strength
         restoration = self._restoration(base, contents.planes[0].payload, frame)
         yield 1, dataclasses.replace(frame, pixels=restoration.pixels(strength))
 
@@ -216,12 +213,12 @@ class HybridCodec(PictureCodec):
                 f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
                 f"size, received one of networks {self.config.networks!r}; give another preset"
             )
-        strength = round(_FULL_STRENGTH * strength)
-        if not 0 <= strength <= _MAX_STRENGTH:
+        most = bitstream.MAX_STRENGTH / bitstream.FULL_STRENGTH
+        if not 0 <= strength <= most:
             raise CodecError(
-                f"strength: expected 0 to {_MAX_STRENGTH / _FULL_STRENGTH:.2f}, received "
-                f"{strength / _FULL_STRENGTH:g}; change it"
+                f"strength: expected 0 to {most:.2f}, received {strength:g}; change it"
             )
+        strength = round(bitstream.FULL_STRENGTH * strength)
         pixels = _Restoration(self, picture.pixels, 1, picture.pixels.shape).pixels(strength)
         return dataclasses.replace(picture, pixels=pixels)
 
@@ -333,7 +330,7 @@ class _Restoration:
         """The picture with so many 64ths of the residual: uint8, a copy."""
         pixels = self._enlarged.copy()
         if strength:
-            factor = np.float32(strength / _FULL_STRENGTH)
+            factor = np.float32(strength / bitstream.FULL_STRENGTH)
             for place, residual in self._kept or self._residual():
                 added = factor * residual.astype(np.float32)
                 pixels[place] = np.clip(np.rint(pixels[place] + added), 0, 255)
@@ -350,7 +347,13 @@ class _Restoration:
             error = original[place].astype(np.float32) - self._enlarged[place]
             product += float(np.vdot(residual, error))
             energy += float(np.vdot(residual, residual))
-        return int(np.clip(round(_FULL_STRENGTH * product / max(energy, 1e-9)), 0, _MAX_STRENGTH))
+        return int(
+            np.clip(
+                round(bitstream.FULL_STRENGTH * product / max(energy, 1e-9)),
+                0,
+                bitstream.MAX_STRENGTH,
+            )
+        )
 
     def _residual(self):
         """Yields, tile by tile, its place in the picture and float16 levels.
@@ -391,7 +394,7 @@ class _Attempts:
 
     def size(self, quality):
         """Bytes of the `.rnnc` file; RecCNN does not run."""
-        return len(self._written(quality, _FULL_STRENGTH))
+        return len(self._written(quality, bitstream.FULL_STRENGTH))
 
     def data(self, quality):
         """The `.rnnc` file."""

@@ -401,8 +401,9 @@ class ContainerTest(parameterized.TestCase):
         self.assertEqual(extension, kind.extension)
         self.assertEqual(file, kind().encode(codec.compress(image, 2), kind.default_quality))
         self.assertEqual(bitstream.read_info(data).coders, (base,))
-        # What is around it: header, residual scale, type, length, checksum.
-        self.assertLess(len(data) - len(file), 25 + 7 + 12)
+        # What is around it: header, strength, and of the plane type, length, place and checksum.
+        length_bytes = 1 if len(file) + 2 < 128 else 2
+        self.assertLen(data, 25 + 7 + 1 + length_bytes + 2 + len(file) + 4)
 
     def test_nothing_to_extract(self):
         data = testing.make_codec().encode(testing.make_array(16, 16))

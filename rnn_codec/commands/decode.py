@@ -155,7 +155,8 @@ def _print_info(job, report):
     if info.alpha_bytes is not None:
         lines.append(f"  alpha: {info.alpha_bytes} bytes")
     if info.strength is not None:
-        lines.append(f"  strength: {info.strength / 64:.2f} of RecCNN's residual")
+        share = info.strength / bitstream.FULL_STRENGTH
+        lines.append(f"  strength: {share:.2f} of RecCNN's residual")
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
