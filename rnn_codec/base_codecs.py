@@ -47,6 +47,12 @@ class BaseCodec(abc.ABC):
             CodecError: the bytes are no such file, damaged or too large.
         """
 
+    @classmethod
+    def level_of(cls, quality):
+        """Where a quality lies among the codec's: int from 0, the lowest, to 255, the highest."""
+        levels = np.linspace(0, bitstream.MAX_QUALITY_LEVEL, len(cls.qualities))
+        return round(float(np.interp(quality, cls.qualities, levels)))
+
     @abc.abstractmethod
     def library(self):
         """Names and versions of the libraries that do it, for a report."""

@@ -33,6 +33,7 @@ _CODER_NAMES = {
 # The strength that adds all of a residual.
 FULL_STRENGTH = 64
 MAX_STRENGTH = 255
+MAX_QUALITY_LEVEL = 255
 
 _MODEL_ID_BYTES = 8
 _CRC_BYTES = 4
@@ -113,6 +114,7 @@ class Contents:
     metadata: Metadata
     alpha: bytes | None  # None although `header.has_alpha`: it was damaged
     strength: int | None  # 0..255, in 64ths; None: the file has none
+    quality_level: int | None  # 0..255, of a standard codec; None: the file has none
     warnings: tuple[str, ...]
     file_bytes: int
 
@@ -135,6 +137,7 @@ class FileInfo:
     metadata: dict[str, int]  # bytes of each kind present: icc_profile, exif, xmp
     alpha_bytes: int | None
     strength: int | None  # of RecCNN, in 64ths
+    quality_level: int | None  # of the standard codec, from 0, its lowest, to 255, its highest
     warnings: tuple[str, ...]
 
     def as_dict(self):
@@ -150,7 +153,7 @@ class _Damage(Exception):
 # ---- The whole file ----
 
 
-def write(header, planes, metadata=Metadata(), alpha=None, strength=None):
+def write(header, planes, metadata=Metadata(), alpha=None, strength=None, quality_level=None):
     """Returns the bytes of a file.
 
     Args:
@@ -160,11 +163,13 @@ def write(header, planes, metadata=Metadata(), alpha=None, strength=None):
         alpha: bytes, a PNG stream; given if and only if `header.has_alpha`.
         strength: int, 0 to 255. How much of its residual a network adds, in 64ths. Defaults to
             none, which is all of it.
+        quality_level: int, 0 to 255. The quality of a standard codec, of which there is a strength
+            too. Defaults to none, which is unknown.
 
     Raises:
         ValueError: An argument does not fit the format or another argument.
     """
-    _check_arguments(header, planes, alpha, strength)
+    _check_arguments(header, planes, alpha, strength, quality_level)
     parts = [_write_header(header)]
     for kind, name in _METADATA.items():
         body = getattr(metadata, name)
@@ -173,7 +178,8 @@ def write(header, planes, metadata=Metadata(), alpha=None, strength=None):
     if alpha is not None:
         parts.append(_write_chunk(_ALPHA, alpha))
     if strength is not None:
-        parts.append(_write_chunk(_STRENGTH, bytes((strength,))))
+        body = (strength,) if quality_level is None else (strength, quality_level)
+        parts.append(_write_chunk(_STRENGTH, bytes(body)))
     for index, plane in enumerate(planes):
         parts.append(_write_chunk(_PLANE, bytes((index, plane.coder)) + plane.payload))
     return b"".join(parts)
@@ -202,6 +208,7 @@ def read(data, strict=False, limits=Limits()):
         metadata=Metadata(**reader.metadata),
         alpha=reader.alpha,
         strength=reader.strength,
+        quality_level=reader.quality_level,
         warnings=tuple(reader.warnings),
         file_bytes=len(reader.view),
     )
@@ -249,6 +256,7 @@ def read_info(data):
         metadata={name: len(body) for name, body in metadata.items() if body is not None},
         alpha_bytes=None if contents.alpha is None else len(contents.alpha),
         strength=contents.strength,
+        quality_level=contents.quality_level,
         warnings=contents.warnings,
     )
 
@@ -257,7 +265,7 @@ def _coder_name(coder):
     return _CODER_NAMES.get(coder, f"unknown({coder})")
 
 
-def _check_arguments(header, planes, alpha, strength):
+def _check_arguments(header, planes, alpha, strength, quality_level):
     for name, most in _MAX_FIELDS.items():
         value = getattr(header, name)
         if not 1 <= value <= most:
@@ -273,6 +281,11 @@ def _check_arguments(header, planes, alpha, strength):
             raise ValueError(f"A plane's coder must be 0 to 255. Received: {plane.coder}")
     if strength is not None and not 0 <= strength <= MAX_STRENGTH:
         raise ValueError(f"strength must be 0 to 255. Received: {strength}")
+    if quality_level is not None:
+        if strength is None:
+            raise ValueError("A quality_level comes with a strength. Received: no strength")
+        if not 0 <= quality_level <= MAX_QUALITY_LEVEL:
+            raise ValueError(f"quality_level must be 0 to 255. Received: {quality_level}")
     if header.has_alpha != (alpha is not None):
         received = "no alpha" if alpha is None else f"{len(alpha)} bytes of alpha"
         raise ValueError(f"The header says has_alpha={header.has_alpha}. Received: {received}")
@@ -459,6 +472,7 @@ class _Reader:
         self.metadata = {}  # name -> body
         self.alpha = None
         self.strength = None
+        self.quality_level = None
         self.kept = []  # spans of the chunks that `truncate` copies
         self.warnings = []
         self._strict = strict
@@ -526,12 +540,13 @@ class _Reader:
         return False
 
     def _use_strength(self, span, body):
-        if len(body) != 1:
-            self._warn(f"the {span} is dropped: expected 1 byte, received {len(body)}")
+        if len(body) not in (1, 2):
+            self._warn(f"the {span} is dropped: expected 1 or 2 bytes, received {len(body)}")
         elif self.strength is not None:
             self._warn(f"the {span} is dropped: the first one holds")
         else:
-            (self.strength,) = body
+            self.strength = body[0]
+            self.quality_level = body[1] if len(body) == 2 else None
             return True
         return False
 

@@ -5,19 +5,28 @@ at high rates the picture itself is stored, and RecCNN removes what the codec di
 takes what is better. The standard codec's file is the one plane of the `.rnnc` file, so it can be
 taken out and shown by anything (`base_codecs.extract`); its size tells how it was made.
 
-What RecCNN adds to a picture is multiplied by the strength, a number in the file; the encoder takes
+A conditioned RecCNN is told the standard codec and its quality, for which the file has a number.
+What it adds to a picture is multiplied by the strength, a number in the file; the encoder takes
 that of the least squared error. So a picture that is good already is left as it is.
 """
 
 import bisect
 import dataclasses
-import functools
 import math
 
 from keras import ops
 import numpy as np
 
-from rnn_codec import base_codecs, bitstream, compilation, image_io, metrics, presets, progressive
+from rnn_codec import (
+    base_codecs,
+    bitstream,
+    compilation,
+    hybrid_networks,
+    image_io,
+    metrics,
+    presets,
+    progressive,
+)
 from rnn_codec.errors import BitstreamError, CodecError
 from rnn_codec.hybrid_config import STORED_SIZES
 from rnn_codec.hybrid_networks import HybridNetwork
@@ -183,7 +192,9 @@ class HybridCodec(PictureCodec):
         frame = frame_of(contents)
         base = base_codecs.kind_of(contents.planes[0])()
         strength = bitstream.FULL_STRENGTH if contents.strength is None else contents.strength
-        restoration = self._restoration(base, contents.planes[0].payload, frame)
+        restoration = self._restoration(
+            base, contents.planes[0].payload, contents.quality_level, frame
+        )
         yield 1, dataclasses.replace(frame, pixels=restoration.pixels(strength))
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
@@ -193,14 +204,15 @@ class HybridCodec(PictureCodec):
         check_held([1] if iterations is None else [iterations], contents)
         return [np.frombuffer(contents.planes[0].payload, np.uint8)]
 
-    def restore_picture(self, picture, strength=0.5):
+    def restore_picture(self, picture, strength=None, jpeg_quality=None):
         """What RecCNN alone makes of a picture that a standard codec has stored.
 
         Args:
             picture: `image_io.Picture`.
             strength: float from 0 to 3.98. How much of its residual RecCNN adds; there is no
-                original to find the best by. Of a JPEG file, take `strength_for` its quality. A
-                half gives three quarters of the gain where all of it were best.
+                original to find the best by. Defaults to `strength_for` the quality.
+            jpeg_quality: number. Of libjpeg, where the picture was stored as JPEG; see
+                `image_io.jpeg_quality`. Defaults to unknown.
 
         Returns:
             `image_io.Picture`.
@@ -213,13 +225,18 @@ class HybridCodec(PictureCodec):
                 f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
                 f"size, received one of networks {self.config.networks!r}; give another preset"
             )
+        if strength is None:
+            strength = strength_for(jpeg_quality)
         most = bitstream.MAX_STRENGTH / bitstream.FULL_STRENGTH
         if not 0 <= strength <= most:
             raise CodecError(
                 f"strength: expected 0 to {most:.2f}, received {strength:g}; change it"
             )
         strength = round(bitstream.FULL_STRENGTH * strength)
-        pixels = _Restoration(self, picture.pixels, 1, picture.pixels.shape).pixels(strength)
+        level = None if jpeg_quality is None else base_codecs.Jpeg.level_of(jpeg_quality)
+        condition = hybrid_networks.condition_of(base_codecs.Jpeg.name, level)
+        restoration = _Restoration(self, picture.pixels, 1, picture.pixels.shape, condition)
+        pixels = restoration.pixels(strength)
         return dataclasses.replace(picture, pixels=pixels)
 
     def compress(self, pixels, reduction):
@@ -228,8 +245,10 @@ class HybridCodec(PictureCodec):
             return pixels
         return self._rounded("compress", image_io.pad_to_multiple(pixels, 2))
 
-    def _restoration(self, base, file, frame):
+    def _restoration(self, base, file, quality_level, frame):
         """The `_Restoration` of a standard codec's file, in the size and colour of `frame`.
+
+        `quality_level` may be None, for unknown.
 
         Raises:
             BitstreamError: the file is damaged, or of another size.
@@ -253,7 +272,8 @@ class HybridCodec(PictureCodec):
             )
         reduction = sizes[compact.shape[:2]]
         compact = base_codecs.with_colour(compact, frame.is_rgb)
-        return _Restoration(self, compact, reduction, frame.pixels.shape)
+        condition = hybrid_networks.condition_of(base.name, quality_level)
+        return _Restoration(self, compact, reduction, frame.pixels.shape, condition)
 
     def _rounded(self, name, pixels):
         """As `_tiles` of half the size, put together in uint8."""
@@ -264,7 +284,7 @@ class HybridCodec(PictureCodec):
             result[place] = rounded.reshape(result[place].shape)
         return result
 
-    def _tiles(self, name, pixels, reduction):
+    def _tiles(self, name, pixels, reduction, *conditions):
         """Calls a method of the network on one tile after another.
 
         Args:
@@ -272,6 +292,7 @@ class HybridCodec(PictureCodec):
             pixels: uint8 `[H, W]` or `[H, W, 3]`. In cells: of 2x2 pixels of the picture itself, of
                 2/r x 2/r of a compact one.
             reduction: int, r.
+            *conditions: `[K]`, of "restore" alone.
 
         Yields:
             Pairs of the place in the result, a tuple of slices, and its values, float32 in levels.
@@ -285,15 +306,17 @@ class HybridCodec(PictureCodec):
                 (first, last), inner_rows, rows_out = _window(top, rows, after)
                 (start, stop), inner_columns, columns_out = _window(left, columns, after)
                 window = image[before * first : before * last, before * start : before * stop]
-                values = function(window[None].astype(np.float32) / 255.0)
+                values = function(window[None].astype(np.float32) / 255.0, *conditions)
                 values = ops.convert_to_numpy(values)[0, inner_rows, inner_columns]
                 yield (rows_out, columns_out), 255.0 * values
 
     def _function(self, name, reduction, channels):
         key = name, reduction, channels
         if key not in self._functions:
-            function = functools.partial(getattr(self.network, name), reduction=reduction)
-            self._functions[key] = compilation.compile_for_inference(function, self.network)
+            method = getattr(self.network, name)
+            self._functions[key] = compilation.compile_for_inference(
+                lambda pixels, *condition: method(pixels, reduction, *condition), self.network
+            )
         return self._functions[key]
 
 
@@ -316,14 +339,16 @@ class _Restoration:
         compact: uint8 `[H, W]` or `[H, W, 3]`, what the standard codec gave.
         reduction: int. How many times smaller its sides are than the picture's.
         shape: of the picture.
+        condition: `[K]`, what RecCNN is told; see `hybrid_networks.condition_of`.
     """
 
-    def __init__(self, codec, compact, reduction, shape):
+    def __init__(self, codec, compact, reduction, shape, condition):
         enlarged = compact if reduction == 1 else codec._rounded("enlarge", compact)
         self._enlarged = enlarged[: shape[0], : shape[1]]
         self._codec = codec
         self._compact = image_io.pad_to_multiple(compact, 2 // reduction)
         self._reduction = reduction
+        self._condition = condition
         self._kept = None  # the residual, where it is needed twice
 
     def pixels(self, strength):
@@ -360,7 +385,8 @@ class _Restoration:
 
         They are what is missing from the enlarged picture, in 8 bits, to that of the network.
         """
-        for place, values in self._codec._tiles("restore", self._compact, self._reduction):
+        tiles = self._codec._tiles("restore", self._compact, self._reduction, self._condition)
+        for place, values in tiles:
             enlarged = self._enlarged[place]
             values = values[: enlarged.shape[0], : enlarged.shape[1]].reshape(enlarged.shape)
             residual = np.clip(values - enlarged, -_MAX_RESIDUAL, _MAX_RESIDUAL)
@@ -407,12 +433,18 @@ class _Attempts:
     def _written(self, quality, strength):
         plane = bitstream.Plane(self.base.coder, self._file(quality))
         header = self._codec.header_of(self.picture, 1)
-        return bitstream.write(header, [plane], *self._extras, strength=strength)
+        level = self.base.level_of(quality)
+        return bitstream.write(
+            header, [plane], *self._extras, strength=strength, quality_level=level
+        )
 
     def _finished(self, quality):
         """The strength, and the picture restored with it."""
         if self._last[0] != quality:
-            restoration = self._codec._restoration(self.base, self._file(quality), self.picture)
+            level = self.base.level_of(quality)
+            restoration = self._codec._restoration(
+                self.base, self._file(quality), level, self.picture
+            )
             strength = restoration.best_strength(self.picture.pixels)
             pixels = restoration.pixels(strength)
             self._last = quality, strength, dataclasses.replace(self.picture, pixels=pixels)

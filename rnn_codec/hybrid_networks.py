@@ -1,8 +1,8 @@
 """The networks around a standard codec: ComCNN makes a compact picture, RecCNN restores it.
 
-`B` is the batch, `C` 1 for grey or 3 for RGB, `r` the reduction: 2, or 1 for a picture stored at
-full size, which has a RecCNN of its own. Pixels are float32 in [0, 1], not clipped where a network
-made them. Sides are even.
+`B` is the batch, `C` 1 for grey or 3 for RGB, `K` the length of a condition, `r` the reduction: 2,
+or 1 for a picture stored at full size, which has a RecCNN of its own. Pixels are float32 in [0, 1],
+not clipped where a network made them. Sides are even.
 
 Reference:
     Jiang et al., "An End-to-End Compression Framework Based on Convolutional Neural Networks",
@@ -13,9 +13,10 @@ import functools
 
 import keras
 from keras import ops
+import numpy as np
 
 from rnn_codec import block_transform, networks
-from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid_config import TOLD_BASES, TOLD_LEVELS, HybridConfig
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -76,17 +77,23 @@ class HybridNetwork(keras.Model):
             return pixels
         return self._by_channels(self.compact, mean_of_blocks, pixels)
 
-    def restore(self, compact, reduction, training=False):
-        """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not."""
+    def restore(self, compact, reduction, condition=None, training=False):
+        """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not.
+
+        `condition`: `[K]`, see `condition_of`. Defaults to nothing known.
+        """
         restoration = self.full_restoration if reduction == 1 else self.restoration
         enlarge = functools.partial(self.enlarge, reduction=reduction)
+        if condition is None:
+            condition = ops.zeros(CONDITION_SIZE)
 
         def network(pixels):
             pixels = enlarge(pixels)
             if restoration is None:
                 return pixels
             # Added in full precision: what is left of a picture in bfloat16 is less than 8 bits.
-            return pixels + ops.cast(restoration(pixels, training=training), "float32")
+            residual = restoration(pixels, condition, training=training)
+            return pixels + ops.cast(residual, "float32")
 
         return self._by_channels(network, enlarge, ops.cast(compact, "float32"))
 
@@ -109,6 +116,92 @@ class HybridNetwork(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(HybridConfig.from_dict(config.pop("config")), **config)
+
+
+class RestorationLayers(keras.layers.Layer):
+    """RecCNN: layers in order, of which the conditioned ones get the condition.
+
+    Args:
+        layers: list of layers.
+
+    Call arguments:
+        pixels: `[B, H, W, C]`.
+        condition: `[K]`.
+
+    Output:
+        `[B, H, W, C]`, what is to be added to the pixels.
+    """
+
+    def __init__(self, layers, **kwargs):
+        super().__init__(**kwargs)
+        self.layers = layers
+
+    def call(self, pixels, condition, training=False):
+        features = pixels
+        for layer in self.layers:
+            if isinstance(layer, ConditionedBlock):
+                features = layer(features, condition)
+            elif isinstance(layer, keras.layers.BatchNormalization):
+                features = layer(features, training=training)
+            else:
+                features = layer(features)
+        return features
+
+
+@keras.saving.register_keras_serializable(package="rnn_codec")
+class ConditionedBlock(networks.ResidualBlock):
+    """A residual block that has other inner features for another condition.
+
+    Each is multiplied by `1 + gain`, and a bias is added, before it is cut at zero. Both are linear
+    in the condition, and start at 0. As a batch has one condition, they become part of the kernel,
+    and cost next to nothing.
+
+    Call arguments:
+        inputs: `[B, H, W, C]`.
+        condition: `[K]`.
+
+    Reference:
+        Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018,
+        https://arxiv.org/abs/1709.07871.
+    """
+
+    def build(self, inputs_shape, condition_shape):
+        super().build(inputs_shape)
+        self.modulation = self.add_weight(
+            shape=(condition_shape[-1], 2 * inputs_shape[-1]),
+            initializer="zeros",
+            name="modulation",
+        )
+
+    def call(self, inputs, condition):
+        modulation = ops.matmul(ops.cast(condition, self.compute_dtype)[None], self.modulation)
+        gain, bias = ops.split(modulation[0], 2)
+        kernel = self.first.kernel + gain * self.first.kernel
+        bias = self.first.bias + gain * self.first.bias + bias
+        inner = ops.conv(ops.relu(inputs), kernel, padding="same", data_format="channels_last")
+        return inputs + self.second(ops.relu(inner + bias))
+
+
+CONDITION_SIZE = len(TOLD_BASES) * len(TOLD_LEVELS)
+
+
+def condition_of(base, quality_level=None):
+    """What RecCNN is told of a standard codec: float32 `[K]`, at most two of them not 0.
+
+    Args:
+        base: str, its name; what is none of `TOLD_BASES`, or None, is unknown.
+        quality_level: number from 0 to 255, or None, which is unknown; see `BaseCodec.level_of`.
+
+    Returns:
+        The codec's part has one value for each of `TOLD_LEVELS`, between two of which the quality
+        is interpolated. All are 0 if something is unknown.
+    """
+    condition = np.zeros((len(TOLD_BASES), len(TOLD_LEVELS)), np.float32)
+    if base in TOLD_BASES and quality_level is not None:
+        condition[TOLD_BASES.index(base)] = [
+            np.interp(quality_level, TOLD_LEVELS, one) for one in np.eye(len(TOLD_LEVELS))
+        ]
+    return condition.ravel()
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -136,10 +229,8 @@ def _restoration_layers(config, name):
     """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
     layers = [_conv(config.filters, "conv_01", activation="relu")]
     if config.shortcuts:
-        layers += [
-            networks.ResidualBlock(name=f"residual_{number:02d}")
-            for number in range(1, config.layers // 2)
-        ]
+        block = ConditionedBlock if config.conditioned else networks.ResidualBlock
+        layers += [block(name=f"residual_{number:02d}") for number in range(1, config.layers // 2)]
     else:
         for number in range(2, config.layers):
             layers.append(_conv(config.filters, f"conv_{number:02d}"))
@@ -153,7 +244,7 @@ def _restoration_layers(config, name):
     layers.append(last)
     if config.block == 2:
         layers = [SpaceToDepth(name="blocks"), *layers, networks.DepthToSpace(name="pixels")]
-    return keras.Sequential(layers, name=name)
+    return RestorationLayers(layers, name=name)
 
 
 def _conv(filters, name, **kwargs):

@@ -52,6 +52,13 @@ _QUALITY_STREAM = 2
 # Of the patches: networks of three channels see grey pictures, too.
 _GREY_SHARE = 1 / 8
 
+# Of the batches: conditioned networks are told nothing of them, and learn to do without.
+_UNTOLD_SHARE = 1 / 16
+
+# Drawn qualities of the configuration's codec are the lowest plus a power of a number from 0 to 1
+# of their range: with 1.5, as many lie below a third of it as above. JPEG's steps grow fast there.
+_QUALITY_POWER = 1.5
+
 # Of the batches, where there are other codecs to train for than the configuration's.
 _OTHERS_SHARE = 1 / 2
 
@@ -99,7 +106,7 @@ class TurnModel(keras.Model):
 
     Call arguments:
         inputs: tuple of pictures `[B, H, W, C]`, what the codec made of their compact pictures
-            `[B, H/r, W/r, C]`, and these compact pictures.
+            `[B, H/r, W/r, C]`, these compact pictures, and conditions `[B, K]`, all the same.
 
     Output:
         Restored pictures, `[B, H, W, C]`.
@@ -112,16 +119,17 @@ class TurnModel(keras.Model):
         self.rate_weight = rate_weight
 
     def call(self, inputs, training=False):
-        pixels, decoded, compact = inputs
+        pixels, decoded, compact, conditions = inputs
+        condition = conditions[0]
         reduction = _reduction_of(self.turn)
         if self.turn != COMPACT:
-            return self.network.restore(decoded, reduction, training=training)
+            return self.network.restore(decoded, reduction, condition, training=training)
         coding_error = decoded - compact
         compact = self.network.compress(pixels, reduction)
         if self.rate_weight:
             self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
         # Not in training mode: the other network stands still, with its normalisation.
-        return self.network.restore(compact + coding_error, reduction)
+        return self.network.restore(compact + coding_error, reduction, condition)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
@@ -191,9 +199,11 @@ class PatchCoder:
             for reduction in config.reductions
         }
         self._restore = {
-            reduction: compile_for(functools.partial(self._network.restore, reduction=reduction))
-            for reduction in config.reductions
+            reduction: compile_for(self._restoration(reduction)) for reduction in config.reductions
         }
+
+    def _restoration(self, reduction):
+        return lambda decoded, condition: self._network.restore(decoded, reduction, condition)
 
     def update(self, network):
         """Takes over the weights of a network."""
@@ -244,22 +254,28 @@ class PatchCoder:
             grey = rng.random(len(patches)) < _GREY_SHARE
             pixels[grey] = hybrid_networks.luma_of(pixels[grey])
             decoded, compact, _ = self.code(pixels, base, quality, reduction)
-            return pixels, decoded, compact
+            known = rng.random() >= _UNTOLD_SHARE
+            condition = _condition(base, quality) if known else hybrid_networks.condition_of(None)
+            return pixels, decoded, compact, np.tile(condition, (len(pixels), 1))
 
         return transform
 
     def _setting(self, rng):
         """A standard codec and its quality, at random."""
-        base, qualities = self.base, self.qualities
         if self._others and rng.random() < _OTHERS_SHARE:
             base = self._others[rng.integers(len(self._others))]
-            qualities = base.qualities
-        return base, qualities[rng.integers(len(qualities))]
+            return base, base.qualities[rng.integers(len(base.qualities))]
+        place = rng.random() ** _QUALITY_POWER
+        return self.base, self.qualities[int(place * len(self.qualities))]
 
-    def restore(self, decoded, reduction):
+    def restore(self, decoded, base, quality, reduction):
         """8-bit pictures of what the codec restored: a list of `[H, W]` or `[H, W, 3]`."""
-        restore = self._restore[reduction]
-        return _to_8_bits(np.concatenate([restore(one[None]) for one in decoded]))
+        restore, condition = self._restore[reduction], _condition(base, quality)
+        return _to_8_bits(np.concatenate([restore(one[None], condition) for one in decoded]))
+
+
+def _condition(base, quality):
+    return hybrid_networks.condition_of(base.name, base.level_of(quality))
 
 
 def _to_8_bits(pictures):
@@ -327,7 +343,8 @@ class Validation(keras.callbacks.Callback):
                 decoded, _, sizes = self.coder.code(
                     self.pixels, self.coder.base, quality, reduction
                 )
-                pairs = zip(self.originals, self.coder.restore(decoded, reduction))
+                restored = self.coder.restore(decoded, self.coder.base, quality, reduction)
+                pairs = zip(self.originals, restored)
                 psnr.append(float(np.mean([metrics.psnr_db(*pair) for pair in pairs])))
                 rates.append(self._bits_per_pixel(sizes))
                 figures[f"psnr_db/{prefix}quality_{quality:05.4g}"] = psnr[-1]

@@ -36,6 +36,14 @@ class CodecsTest(parameterized.TestCase):
             base_codecs.checked_quality(kind, kind.default_quality), kind.default_quality
         )
 
+    @parameterized.parameters(*BASES)
+    def test_levels(self, name):
+        kind = base_codecs.CODECS[name]
+        levels = [kind.level_of(quality) for quality in kind.qualities]
+        self.assertEqual((levels[0], levels[-1]), (0, 255))
+        self.assertEqual(levels, sorted(set(levels)))  # each has its own
+        self.assertEqual(kind.level_of(kind.qualities[-1] + 3), 255)
+
     def test_coders_and_extensions_differ(self):
         for attribute in ("coder", "extension"):
             values = {getattr(kind, attribute) for kind in base_codecs.CODECS.values()}

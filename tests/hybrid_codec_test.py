@@ -24,15 +24,34 @@ def with_plane(data, plane):
     """The file with another plane."""
     contents = bitstream.read(data)
     return bitstream.write(
-        contents.header, [plane], contents.metadata, contents.alpha, contents.strength
+        contents.header,
+        [plane],
+        contents.metadata,
+        contents.alpha,
+        contents.strength,
+        contents.quality_level,
     )
 
 
 def with_strength(data, strength):
-    """The file with another strength; None for none."""
+    """The file with another strength; None for none, and no quality."""
+    contents = bitstream.read(data)
+    level = None if strength is None else contents.quality_level
+    return bitstream.write(
+        contents.header, contents.planes, contents.metadata, contents.alpha, strength, level
+    )
+
+
+def with_level(data, level):
+    """The file with another quality of the standard codec; None for unknown."""
     contents = bitstream.read(data)
     return bitstream.write(
-        contents.header, contents.planes, contents.metadata, contents.alpha, strength
+        contents.header,
+        contents.planes,
+        contents.metadata,
+        contents.alpha,
+        contents.strength,
+        level,
     )
 
 
@@ -331,7 +350,7 @@ class StrengthTest(parameterized.TestCase):
         image = image // 2 + 64
         file = self.base.encode(image, 60)
         picture = image_io.picture_from_array(image)
-        restoration = codec._restoration(self.base, file, picture)
+        restoration = codec._restoration(self.base, file, None, picture)
         original = restoration.pixels(strength)
         bare = restoration.pixels(0)
         np.testing.assert_array_equal(bare, self.base.decode(file))
@@ -353,7 +372,7 @@ class StrengthTest(parameterized.TestCase):
     def test_a_network_that_harms_is_not_used(self):
         codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(40, 50)
         restoration = codec._restoration(
-            self.base, self.base.encode(image, 60), image_io.picture_from_array(image)
+            self.base, self.base.encode(image, 60), None, image_io.picture_from_array(image)
         )
         opposite = 2 * restoration.pixels(0).astype(int) - restoration.pixels(64)
         self.assertEqual(restoration.best_strength(np.clip(opposite, 0, 255).astype(np.uint8)), 0)
@@ -374,7 +393,8 @@ class StrengthTest(parameterized.TestCase):
         data = codec.encode(image)
         without = with_strength(data, None)
         self.assertIsNone(bitstream.read(without).strength)
-        np.testing.assert_array_equal(codec.decode(without), codec.decode(with_strength(data, 64)))
+        full = with_level(with_strength(data, 64), None)
+        np.testing.assert_array_equal(codec.decode(without), codec.decode(full))
 
     @parameterized.parameters(*testing.HYBRIDS)
     def test_the_size_is_known_without_it(self, networks):
@@ -387,6 +407,46 @@ class StrengthTest(parameterized.TestCase):
     @parameterized.parameters((None, 0.5), (100, 0), (90, 0.5), (80, 1), (10, 1.2))
     def test_of_a_jpeg_file(self, quality, expected):
         self.assertAlmostEqual(hybrid_codec.strength_for(quality), expected)
+
+
+class ConditionTest(parameterized.TestCase):
+    """What RecCNN is told of the standard codec."""
+
+    @parameterized.parameters(*BASES)
+    def test_is_of_the_file(self, base):
+        codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
+        kind = base_codecs.CODECS[base]
+        quality = kind.qualities[len(kind.qualities) // 3]
+        data = with_strength(codec.encode(image, quality=quality, base=base), 255)
+        level = bitstream.read(data).quality_level
+        self.assertBetween(level, 10, 90)
+        self.assertEqual(data, with_level(data, level))
+        restored = codec.decode(data)
+        for other in (None, 0, 255):
+            self.assertFalse(np.array_equal(codec.decode(with_level(data, other)), restored))
+
+    def test_the_encoder_knows_what_decoders_will_show(self):
+        codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
+        for name in hybrid_codec.STORED_SIZES:
+            encoded = codec.encode_picture(image_io.picture_from_array(image), stored_size=name)
+            decoded = codec.decode(encoded.data)
+            np.testing.assert_array_equal(encoded.picture.pixels, decoded)
+
+    def test_networks_that_are_not_conditioned_pass_over_it(self):
+        codec, image = testing.make_hybrid("all", seed=1), testing.make_array(33, 50)
+        data = codec.encode(image)
+        np.testing.assert_array_equal(codec.decode(data), codec.decode(with_level(data, 3)))
+
+    def test_of_a_jpeg_file(self):
+        codec = testing.make_hybrid("conditioned", seed=1)
+        picture = image_io.picture_from_array(testing.make_array(33, 50))
+        restored = {
+            quality: codec.restore_picture(picture, 3.0, jpeg_quality=quality).pixels
+            for quality in (None, 1, 20, 95, 100)
+        }
+        np.testing.assert_array_equal(restored[95], restored[100])  # the codec's own highest
+        del restored[100]
+        self.assertLen({pixels.tobytes() for pixels in restored.values()}, 4)
 
 
 class ContainerTest(parameterized.TestCase):
@@ -403,7 +463,7 @@ class ContainerTest(parameterized.TestCase):
         self.assertEqual(bitstream.read_info(data).coders, (base,))
         # What is around it: header, strength, and of the plane type, length, place and checksum.
         length_bytes = 1 if len(file) + 2 < 128 else 2
-        self.assertLen(data, 25 + 7 + 1 + length_bytes + 2 + len(file) + 4)
+        self.assertLen(data, 25 + 8 + 1 + length_bytes + 2 + len(file) + 4)
 
     def test_nothing_to_extract(self):
         data = testing.make_codec().encode(testing.make_array(16, 16))

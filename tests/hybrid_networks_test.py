@@ -20,6 +20,26 @@ def random_pictures(*shape):
     return np.random.default_rng(0).random(shape, np.float32)
 
 
+class ConditionTest(parameterized.TestCase):
+    def test_is_of_one_codec_and_of_two_levels_at_most(self):
+        size = len(hybrid_config.TOLD_LEVELS)
+        for index, base in enumerate(hybrid_config.TOLD_BASES):
+            for place, level in enumerate(hybrid_config.TOLD_LEVELS):
+                expected = np.eye(size * len(hybrid_config.TOLD_BASES))[size * index + place]
+                condition = hybrid_networks.condition_of(base, level)
+                np.testing.assert_array_equal(condition, expected)
+                self.assertEqual(condition.dtype, np.float32)
+            between = hybrid_networks.condition_of(base, 40).reshape(-1, size)[index]
+            np.testing.assert_allclose(between, [0, 0, 0.4, 0.6, 0, 0, 0], atol=1e-6)
+
+    @parameterized.parameters((None, 12), ("jpeg", None), ("unheard of", 12), (None, None))
+    def test_unknown(self, base, level):
+        self.assertFalse(hybrid_networks.condition_of(base, level).any())
+
+    def test_every_base_codec_is_told(self):
+        self.assertEqual(set(hybrid_config.TOLD_BASES), set(base_codecs.CODECS))
+
+
 class NetworkTest(parameterized.TestCase):
     def test_layers_of_the_paper(self):
         network = HybridNetwork.create(HybridConfig("paper", colour="grey"))
@@ -61,6 +81,45 @@ class NetworkTest(parameterized.TestCase):
             restored = network.restore(compact, reduction)
             self.assertEqual(restored.shape, pixels.shape)
             self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
+
+    def test_a_condition_starts_without_effect(self):
+        trained = testing.make_hybrid("conditioned", seed=1).network
+        preset = presets.from_network(trained)
+        for path, array in preset.weights.items():
+            if "modulation" in path:
+                array[:] = 0
+        untrained = HybridNetwork.create(trained.config)
+        presets.assign(preset, untrained)
+        pixels = random_pictures(2, 16, 24, 3)
+        conditions = [
+            hybrid_networks.condition_of(*told)
+            for told in ((None,), ("jpeg", 0), ("jpeg", 60), ("webp", 60))
+        ]
+        for reduction in trained.config.reductions:
+            for network, count in ((untrained, 1), (trained, len(conditions))):
+                restored = [
+                    ops.convert_to_numpy(network.restore(pixels, reduction, condition))
+                    for condition in conditions
+                ]
+                self.assertLen({picture.tobytes() for picture in restored}, count)
+                np.testing.assert_array_equal(network.restore(pixels, reduction), restored[0])
+
+    def test_a_conditioned_block(self):
+        block = hybrid_networks.ConditionedBlock()
+        inputs, condition = random_pictures(1, 6, 5, 4) - 0.5, random_pictures(3)
+        block(inputs, condition)
+        rng = np.random.default_rng(1)
+        for variable in block.weights:
+            variable.assign(rng.normal(size=variable.shape))
+        gain, bias = np.split(condition @ ops.convert_to_numpy(block.modulation), 2)
+        block.first.activation = keras.activations.linear
+        inner = ops.convert_to_numpy(block.first(np.maximum(inputs, 0)))
+        expected = inputs + block.second(np.maximum((1 + gain) * inner + bias, 0))
+        np.testing.assert_allclose(block(inputs, condition), expected, atol=1e-4)
+
+    def test_conditions_need_shortcuts(self):
+        with self.assertRaisesRegex(ValueError, "conditioned needs shortcuts"):
+            HybridConfig("plain", conditioned=True)
 
     def test_each_size_has_its_own_reccnn(self):
         network = testing.make_hybrid("all", seed=1).network

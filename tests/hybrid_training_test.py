@@ -13,7 +13,16 @@ import keras
 import numpy as np
 import training_runs
 
-from rnn_codec import base_codecs, bitstream, data, hybrid_training, metrics, presets
+from rnn_codec import (
+    base_codecs,
+    bitstream,
+    data,
+    hybrid_config,
+    hybrid_networks,
+    hybrid_training,
+    metrics,
+    presets,
+)
 from rnn_codec.codec import Codec
 from rnn_codec.errors import CodecError
 from rnn_codec.hybrid_codec import HybridCodec
@@ -21,6 +30,9 @@ from rnn_codec.hybrid_config import HybridConfig
 from rnn_codec.hybrid_networks import HybridNetwork
 
 CONFIG = HybridConfig("small", colour="grey", layers=3, filters=8)
+CONDITIONED = {
+    "layers": 4, "batch_normalisation": False, "shortcuts": True, "conditioned": True,
+}  # fmt: skip
 # Turns of RecCNN, ComCNN, RecCNN; the last is cut short.
 OPTIONS = hybrid_training.HybridOptions(
     steps=11,
@@ -122,9 +134,20 @@ class TrainTest(parameterized.TestCase):
         before = hybrid_training.Validation(None, coder, crops, None).figures()
         self.assertLess(figures["loss"], before["loss"] - 0.2)
 
-    @parameterized.parameters("compact", "restoration", "both", "all")
-    def test_preset_codes_pictures(self, networks):
-        self.train(config=dataclasses.replace(CONFIG, networks=networks))
+    def test_conditioned_networks_learn_what_they_are_told(self):
+        config = dataclasses.replace(CONFIG, networks="restoration", **CONDITIONED)
+        self.train(config=config)
+        weights = presets.load(os.path.join(self.folder, "run", "preset")).weights
+        (kernel,) = (array for path, array in weights.items() if "modulation" in path)
+        of_jpeg = hybrid_networks.condition_of("jpeg", 60) + hybrid_networks.condition_of("jpeg", 0)
+        self.assertTrue(np.all(kernel[of_jpeg > 0].any(axis=1)))
+        self.assertFalse(kernel[len(hybrid_config.TOLD_LEVELS) :].any())  # of the other codecs
+
+    @parameterized.product(
+        networks=("compact", "restoration", "both", "all"), changes=({}, CONDITIONED)
+    )
+    def test_preset_codes_pictures(self, networks, changes):
+        self.train(config=dataclasses.replace(CONFIG, networks=networks, **changes))
         codec = Codec.from_preset(os.path.join(self.folder, "run", "preset"))
         image = training_runs.photographs()[0]
         encoded = codec.decode(codec.encode(image, quality=60))
@@ -227,7 +250,7 @@ class LossTest(absltest.TestCase):
         return float(model.compute_loss(self.item, None, model(self.item)))
 
     def test_is_the_error_in_decibels_of_what_the_codec_leaves(self):
-        pixels, decoded, _ = self.item
+        pixels, decoded, _, _ = self.item
         restored = np.asarray(self.network.restore(decoded, 2))
         expected = 10 * np.log10(np.mean((pixels - restored) ** 2) + 3e-4)
         # ComCNN is as it was when the error was measured, so it sees the codec's true output.
@@ -288,7 +311,9 @@ class PatchCoderTest(parameterized.TestCase):
             self.assertLen(contents.planes[0].payload, sizes[index])
             file = bitstream.write(contents.header, contents.planes)  # of full strength
             np.testing.assert_allclose(
-                coder.restore(decoded, 2)[index].astype(int), codec.decode(file), atol=1
+                coder.restore(decoded, coder.base, quality, 2)[index].astype(int),
+                codec.decode(file),
+                atol=1,
             )
 
     def test_quality_is_of_seed_and_step(self):
@@ -316,11 +341,36 @@ class PatchCoderTest(parameterized.TestCase):
             trained = coder.qualities if base is coder.base else base.qualities
             self.assertIn(quality, trained)
 
+    def test_low_qualities_come_more_often(self):
+        coder = hybrid_training.PatchCoder(CONFIG)
+        patches = training_runs.photographs()[0][None, :32, :32]
+        transform = coder.training_item(0, 1)
+        with mock.patch.object(coder, "code", side_effect=lambda *a: (a[2], None, None)):
+            drawn = [transform(patches, step)[1] for step in range(400)]
+        lowest, highest = coder.qualities[0], coder.qualities[-1]
+        self.assertEqual((min(drawn), max(drawn)), (lowest, highest))
+        self.assertBetween(np.mean(np.less(drawn, lowest + 0.35 * (highest - lowest))), 0.4, 0.6)
+
+    def test_conditions_are_of_the_codec_and_its_quality_and_sometimes_kept_back(self):
+        coder = hybrid_training.PatchCoder(CONFIG, ("webp",))
+        patches = np.stack([training_runs.photographs()[0][:32, :32]] * 3)
+        transform = coder.training_item(0, 1)
+        kept_back = 0
+        with mock.patch.object(coder, "code", side_effect=lambda *a: (a[1:3], None, None)):
+            for step in range(200):
+                _, (base, quality), _, conditions = transform(patches, step)
+                expected = hybrid_networks.condition_of(base.name, base.level_of(quality))
+                self.assertEqual(conditions.shape, (3, len(expected)))
+                kept_back += not conditions.any()
+                if conditions.any():
+                    np.testing.assert_array_equal(conditions, [expected] * 3)
+        self.assertBetween(kept_back, 1, 40)
+
     @parameterized.parameters("rgb", "grey")
     def test_some_patches_are_grey(self, colour):
         coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour=colour))
         patches = np.stack([training_runs.photographs()[0][:32, :32]] * 64)
-        pixels, _, _ = coder.training_item(0, 2)(patches, 0)
+        pixels = coder.training_item(0, 2)(patches, 0)[0]
         plain = coder.pixels(patches)
         changed = [not np.array_equal(*pair) for pair in zip(pixels, plain)]
         if colour == "grey":

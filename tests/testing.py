@@ -55,6 +55,13 @@ HYBRIDS = {
     "restoration_blocks": {"networks": "restoration", "block": 2},
     "all": {"networks": "all"},
     "grey": {"colour": "grey"},
+    "conditioned": {
+        "networks": "all",
+        "block": 2,
+        "batch_normalisation": False,
+        "shortcuts": True,
+        "conditioned": True,
+    },
 }
 
 

@@ -157,6 +157,8 @@ def _print_info(job, report):
     if info.strength is not None:
         share = info.strength / bitstream.FULL_STRENGTH
         lines.append(f"  strength: {share:.2f} of RecCNN's residual")
+    if info.quality_level is not None:
+        lines.append(f"  quality of {info.coders[0]}: {info.quality_level} of 255")
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
@@ -235,7 +237,7 @@ class _Restoring(files.Task):
         self.pixels = self._picture.width * self._picture.height
 
     def code(self):
-        from rnn_codec import hybrid_codec, image_io, presets
+        from rnn_codec import image_io, presets
 
         preset = _PRESET.value or presets.DEFAULT_HYBRID
         codec = files.load_codec(preset, precision=_PRECISION.value)
@@ -244,8 +246,7 @@ class _Restoring(files.Task):
                 f"--preset={preset}: expected a preset of the hybrid codec, received one of the "
                 "recurrent; name another"
             )
-        strength = hybrid_codec.strength_for(self._quality)
-        self._picture = codec.restore_picture(self._picture, strength)
+        self._picture = codec.restore_picture(self._picture, jpeg_quality=self._quality)
         data = image_io.picture_bytes(self._picture, self._format)
         yield functools.partial(files.write, self.job.target, data, self.job.folder)
 

@@ -109,6 +109,9 @@ _BLOCK = flags.DEFINE_integer(
 )
 _NORMALISATION = flags.DEFINE_bool("batch_normalisation", None, "In RecCNN. Replaces the preset's.")
 _SHORTCUTS = flags.DEFINE_bool("shortcuts", None, "In RecCNN. Replaces the preset's.")
+_CONDITIONED = flags.DEFINE_bool(
+    "conditioned", None, "Tell RecCNN the standard codec and its quality. Replaces the preset's."
+)
 _COMPACT_EVERY = flags.DEFINE_integer(
     "compact_every", 4, "In one of so many epochs ComCNN learns, in the others RecCNN.", 2
 )
@@ -138,7 +141,7 @@ _CONTEXT_FLAGS = (
 )  # fmt: skip
 _HYBRID_ONLY = (
     "base", "other_bases", "qualities", "networks", "block", "batch_normalisation", "shortcuts",
-    "compact_every", "compact_learning_rate", "rate_weight",
+    "conditioned", "compact_every", "compact_learning_rate", "rate_weight",
 )  # fmt: skip
 _HYBRID_FLAGS = (
     *_CONTEXT_FLAGS, "initial_weights", "warmup_steps", "clip_norm", "precision",
@@ -281,6 +284,7 @@ def _train_hybrid(preset):
         "block": _BLOCK.value,
         "batch_normalisation": _NORMALISATION.value,
         "shortcuts": _SHORTCUTS.value,
+        "conditioned": _CONDITIONED.value,
     }
     replaced = {name: value for name, value in replaced.items() if value is not None}
     try:
