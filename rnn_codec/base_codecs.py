@@ -53,6 +53,11 @@ class BaseCodec(abc.ABC):
         levels = np.linspace(0, bitstream.MAX_QUALITY_LEVEL, len(cls.qualities))
         return round(float(np.interp(quality, cls.qualities, levels)))
 
+    @classmethod
+    def quality_of(cls, level):
+        """The quality whose level is nearest."""
+        return cls.qualities[round(level / bitstream.MAX_QUALITY_LEVEL * (len(cls.qualities) - 1))]
+
     @abc.abstractmethod
     def library(self):
         """Names and versions of the libraries that do it, for a report."""

@@ -218,12 +218,16 @@ class HybridCodec(PictureCodec):
             `image_io.Picture`.
 
         Raises:
-            CodecError: the preset has no network for it, or the strength is out of range.
+            CodecError: the preset has no network for it, or a number is out of range.
         """
         if 1 not in self.config.reductions:
             raise CodecError(
                 f"preset {self.config.name!r}: expected one with a RecCNN for pictures of full "
                 f"size, received one of networks {self.config.networks!r}; give another preset"
+            )
+        if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:
+            raise CodecError(
+                f"jpeg_quality: expected 1 to 100, received {jpeg_quality:g}; change it"
             )
         if strength is None:
             strength = strength_for(jpeg_quality)
@@ -284,7 +288,7 @@ class HybridCodec(PictureCodec):
             result[place] = rounded.reshape(result[place].shape)
         return result
 
-    def _tiles(self, name, pixels, reduction, *conditions):
+    def _tiles(self, name, pixels, reduction, condition=None):
         """Calls a method of the network on one tile after another.
 
         Args:
@@ -292,7 +296,7 @@ class HybridCodec(PictureCodec):
             pixels: uint8 `[H, W]` or `[H, W, 3]`. In cells: of 2x2 pixels of the picture itself, of
                 2/r x 2/r of a compact one.
             reduction: int, r.
-            *conditions: `[K]`, of "restore" alone.
+            condition: `[K]`, of "restore" alone.
 
         Yields:
             Pairs of the place in the result, a tuple of slices, and its values, float32 in levels.
@@ -300,13 +304,14 @@ class HybridCodec(PictureCodec):
         before, after = (2, 2 // reduction) if name == "compress" else (2 // reduction, 2)
         image = np.atleast_3d(pixels)
         function = self._function(name, reduction, image.shape[2])
+        told = () if condition is None else (condition,)
         rows, columns = image.shape[0] // before, image.shape[1] // before
         for top in range(0, rows, _TILE):
             for left in range(0, columns, _TILE):
                 (first, last), inner_rows, rows_out = _window(top, rows, after)
                 (start, stop), inner_columns, columns_out = _window(left, columns, after)
                 window = image[before * first : before * last, before * start : before * stop]
-                values = function(window[None].astype(np.float32) / 255.0, *conditions)
+                values = function(window[None].astype(np.float32) / 255.0, *told)
                 values = ops.convert_to_numpy(values)[0, inner_rows, inner_columns]
                 yield (rows_out, columns_out), 255.0 * values
 
@@ -433,17 +438,17 @@ class _Attempts:
     def _written(self, quality, strength):
         plane = bitstream.Plane(self.base.coder, self._file(quality))
         header = self._codec.header_of(self.picture, 1)
-        level = self.base.level_of(quality)
-        return bitstream.write(
-            header, [plane], *self._extras, strength=strength, quality_level=level
-        )
+        return bitstream.write(header, [plane], *self._extras, strength, self._level(quality))
+
+    def _level(self, quality):
+        """Of the quality, as the file says it; None if it does not."""
+        return self.base.level_of(quality) if self._codec.config.conditioned else None
 
     def _finished(self, quality):
         """The strength, and the picture restored with it."""
         if self._last[0] != quality:
-            level = self.base.level_of(quality)
             restoration = self._codec._restoration(
-                self.base, self._file(quality), level, self.picture
+                self.base, self._file(quality), self._level(quality), self.picture
             )
             strength = restoration.best_strength(self.picture.pixels)
             pixels = restoration.pixels(strength)

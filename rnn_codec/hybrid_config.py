@@ -10,11 +10,11 @@ COLOURS = ("grey", "rgb")
 STORED_SIZES = {"full": 1, "half": 2}
 BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
 
-# What conditioned networks are told: one of these standard codecs, and a level of its quality from
-# 0, the lowest, to 255, between two of these. They lie closer where a step changes more. The order
-# is that of trained weights.
-TOLD_BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
-TOLD_LEVELS = (0, 12, 25, 50, 100, 175, 255)
+# The condition of RecCNN: one of these standard codecs, and a level of its quality from 0, the
+# lowest, to 255, between two of these knots. They lie closer where a step changes more. Below the
+# first are JPEG's qualities under 5. Trained weights depend on both, and on the order.
+CONDITION_BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
+QUALITY_KNOTS = (11, 25, 50, 100, 175, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class HybridConfig(JsonConfig):
     block: int = 1
     batch_normalisation: bool = True
     shortcuts: bool = False  # each two layers in the middle add to what they got
-    # RecCNN is told which standard codec stored the picture, and with what quality.
-    conditioned: bool = False  # needs shortcuts
+    # RecCNN is told which standard codec stored the picture and with what quality; needs shortcuts.
+    conditioned: bool = False
 
     # In files: one plane, the standard codec's file.
     iterations = 1
@@ -71,8 +71,11 @@ class HybridConfig(JsonConfig):
                 "shortcuts need an even number of layers without batch_normalisation. Received: "
                 f"{self.layers} layers, batch_normalisation={self.batch_normalisation}"
             )
-        if self.conditioned and not self.shortcuts:
-            raise ValueError("conditioned needs shortcuts. Received: shortcuts=False")
+        if self.conditioned and (self.networks == "compact" or not self.shortcuts):
+            raise ValueError(
+                "conditioned needs a RecCNN with shortcuts. Received: "
+                f"networks={self.networks!r}, shortcuts={self.shortcuts}"
+            )
         if not 4 <= self.filters <= 1024:
             raise ValueError(f"filters must be 4 to 1024. Received: {self.filters}")
 

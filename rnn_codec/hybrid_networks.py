@@ -16,7 +16,7 @@ from keras import ops
 import numpy as np
 
 from rnn_codec import block_transform, networks
-from rnn_codec.hybrid_config import TOLD_BASES, TOLD_LEVELS, HybridConfig
+from rnn_codec.hybrid_config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -24,6 +24,8 @@ _CHROMA_SCALES = (0.564, 0.713)
 
 # Keys' cubic with a = -0.5, a quarter of a pixel after the second of four pixels.
 _CUBIC = (-0.0703125, 0.8671875, 0.2265625, -0.0234375)
+
+CONDITION_SIZE = len(CONDITION_BASES) * len(QUALITY_KNOTS)  # K
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -136,13 +138,11 @@ class RestorationLayers(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layers = layers
 
-    def call(self, pixels, condition, training=False):
+    def call(self, pixels, condition):
         features = pixels
         for layer in self.layers:
             if isinstance(layer, ConditionedBlock):
                 features = layer(features, condition)
-            elif isinstance(layer, keras.layers.BatchNormalization):
-                features = layer(features, training=training)
             else:
                 features = layer(features)
         return features
@@ -150,11 +150,10 @@ class RestorationLayers(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
 class ConditionedBlock(networks.ResidualBlock):
-    """A residual block that has other inner features for another condition.
+    """A residual block with a scale and a shift of its inner features, before their ReLU.
 
-    Each is multiplied by `1 + gain`, and a bias is added, before it is cut at zero. Both are linear
-    in the condition, and start at 0. As a batch has one condition, they become part of the kernel,
-    and cost next to nothing.
+    Features become `(1 + scale) * features + shift`; both are linear in the condition, and start at
+    0. As a batch has one condition, they become part of the kernel, and cost next to nothing.
 
     Call arguments:
         inputs: `[B, H, W, C]`.
@@ -167,39 +166,33 @@ class ConditionedBlock(networks.ResidualBlock):
 
     def build(self, inputs_shape, condition_shape):
         super().build(inputs_shape)
-        self.modulation = self.add_weight(
-            shape=(condition_shape[-1], 2 * inputs_shape[-1]),
-            initializer="zeros",
-            name="modulation",
-        )
+        shape = condition_shape[-1], inputs_shape[-1]
+        self.scale = self.add_weight(shape=shape, initializer="zeros", name="scale")
+        self.shift = self.add_weight(shape=shape, initializer="zeros", name="shift")
 
     def call(self, inputs, condition):
-        modulation = ops.matmul(ops.cast(condition, self.compute_dtype)[None], self.modulation)
-        gain, bias = ops.split(modulation[0], 2)
-        kernel = self.first.kernel + gain * self.first.kernel
-        bias = self.first.bias + gain * self.first.bias + bias
+        scale, shift = (ops.einsum("k,kc->c", condition, one) for one in (self.scale, self.shift))
+        kernel = self.first.kernel + scale * self.first.kernel
+        bias = self.first.bias + scale * self.first.bias + shift
         inner = ops.conv(ops.relu(inputs), kernel, padding="same", data_format="channels_last")
         return inputs + self.second(ops.relu(inner + bias))
-
-
-CONDITION_SIZE = len(TOLD_BASES) * len(TOLD_LEVELS)
 
 
 def condition_of(base, quality_level=None):
     """What RecCNN is told of a standard codec: float32 `[K]`, at most two of them not 0.
 
     Args:
-        base: str, its name; what is none of `TOLD_BASES`, or None, is unknown.
-        quality_level: number from 0 to 255, or None, which is unknown; see `BaseCodec.level_of`.
+        base: str, its name, or None. One that is none of `CONDITION_BASES` counts as unknown.
+        quality_level: number from 0 to 255, see `BaseCodec.level_of`, or None, which is unknown.
 
     Returns:
-        The codec's part has one value for each of `TOLD_LEVELS`, between two of which the quality
-        is interpolated. All are 0 if something is unknown.
+        One-hot over the codecs, and in the codec's part piecewise linear over `QUALITY_KNOTS`. All
+        0 if codec or quality is unknown.
     """
-    condition = np.zeros((len(TOLD_BASES), len(TOLD_LEVELS)), np.float32)
-    if base in TOLD_BASES and quality_level is not None:
-        condition[TOLD_BASES.index(base)] = [
-            np.interp(quality_level, TOLD_LEVELS, one) for one in np.eye(len(TOLD_LEVELS))
+    condition = np.zeros((len(CONDITION_BASES), len(QUALITY_KNOTS)), np.float32)
+    if base in CONDITION_BASES and quality_level is not None:
+        condition[CONDITION_BASES.index(base)] = [
+            np.interp(quality_level, QUALITY_KNOTS, one) for one in np.eye(len(QUALITY_KNOTS))
         ]
     return condition.ravel()
 

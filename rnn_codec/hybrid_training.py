@@ -52,11 +52,11 @@ _QUALITY_STREAM = 2
 # Of the patches: networks of three channels see grey pictures, too.
 _GREY_SHARE = 1 / 8
 
-# Of the batches: conditioned networks are told nothing of them, and learn to do without.
-_UNTOLD_SHARE = 1 / 16
+# Of the batches: conditioned networks learn to do without it.
+_CONDITION_DROPOUT = 1 / 16
 
-# Drawn qualities of the configuration's codec are the lowest plus a power of a number from 0 to 1
-# of their range: with 1.5, as many lie below a third of it as above. JPEG's steps grow fast there.
+# Of a number from 0 to 1, the place among the qualities of the configuration's codec: as many are
+# drawn from the lowest third as from the others. JPEG's steps grow fast there.
 _QUALITY_POWER = 1.5
 
 # Of the batches, where there are other codecs to train for than the configuration's.
@@ -254,7 +254,7 @@ class PatchCoder:
             grey = rng.random(len(patches)) < _GREY_SHARE
             pixels[grey] = hybrid_networks.luma_of(pixels[grey])
             decoded, compact, _ = self.code(pixels, base, quality, reduction)
-            known = rng.random() >= _UNTOLD_SHARE
+            known = rng.random() >= _CONDITION_DROPOUT
             condition = _condition(base, quality) if known else hybrid_networks.condition_of(None)
             return pixels, decoded, compact, np.tile(condition, (len(pixels), 1))
 
@@ -271,7 +271,8 @@ class PatchCoder:
     def restore(self, decoded, base, quality, reduction):
         """8-bit pictures of what the codec restored: a list of `[H, W]` or `[H, W, 3]`."""
         restore, condition = self._restore[reduction], _condition(base, quality)
-        return _to_8_bits(np.concatenate([restore(one[None], condition) for one in decoded]))
+        restored = [ops.convert_to_numpy(restore(one[None], condition)) for one in decoded]
+        return _to_8_bits(np.concatenate(restored))
 
 
 def _condition(base, quality):

@@ -46,8 +46,13 @@ IMAGE_EXTENSIONS = frozenset((
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".qoi",
 ))  # fmt: skip
 
-# Of the luma table in annex K of the JPEG standard, which is libjpeg's at quality 50.
-_STANDARD_TABLE_SUM = 3688
+# JPEG's standard, table K.1: steps for luma at libjpeg's quality 50.
+_LUMINANCE_TABLE = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+])  # fmt: skip
 
 _EXIF_PREFIX = b"Exif\0\0"
 
@@ -181,8 +186,7 @@ def jpeg_quality(data) -> float | None:
         data: bytes of any file; only the header is looked at.
 
     Returns:
-        At most 100; None if it is no JPEG file, or a damaged one. Below 20, where libjpeg's tables
-        end at 255, up to 10 more than it was.
+        1 to 100; None if it is no JPEG file, or a damaged one.
     """
     try:
         image = _open(data, "", sys.maxsize, ("JPEG",))
@@ -191,8 +195,10 @@ def jpeg_quality(data) -> float | None:
     table = image.quantization.get(0)
     if not table:
         return None
-    percent = 100 * sum(table) / _STANDARD_TABLE_SUM
-    return (200 - percent) / 2 if percent <= 100 else 5000 / percent
+    qualities = np.arange(100, 0, -1)
+    percents = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    tables = np.clip((percents[:, None] * _LUMINANCE_TABLE + 50) // 100, 1, 255)
+    return float(np.interp(sum(table), tables.sum(axis=1), qualities))
 
 
 def _decode(data, name, max_pixels, formats) -> Picture:

@@ -43,6 +43,15 @@ class CodecsTest(parameterized.TestCase):
         self.assertEqual((levels[0], levels[-1]), (0, 255))
         self.assertEqual(levels, sorted(set(levels)))  # each has its own
         self.assertEqual(kind.level_of(kind.qualities[-1] + 3), 255)
+        self.assertEqual(list(map(kind.quality_of, levels)), list(kind.qualities))
+
+    @parameterized.parameters(
+        ("jpeg", 5, 11), ("jpeg", 50, 133), ("jpeg2000", 0.976, 149), ("webp", 50, 134),
+        ("avif", 50, 133), ("heif", 40, 112),
+    )  # fmt: skip
+    def test_levels_stay(self, name, quality, level):
+        # Trained weights and files depend on it.
+        self.assertEqual(base_codecs.CODECS[name].level_of(quality), level)
 
     def test_coders_and_extensions_differ(self):
         for attribute in ("coder", "extension"):

@@ -89,7 +89,7 @@ class HybridCommandTest(parameterized.TestCase):
         result = self.run("decode", "--info", "photo.png.rnnc")
         self.assertIn("iterations: 1 of 1, coders: avif", result.stdout)
         self.assertRegex(result.stdout, r"\n  strength: \d\.\d\d of RecCNN's residual\n")
-        self.assertIn("\n  quality of avif: 133 of 255\n", result.stdout)
+        self.assertNotIn("quality of", result.stdout)  # of conditioned networks alone
 
     def test_restore(self):
         result = self.run("decode", "--restore", "photo.jpg", preset="./restoration")

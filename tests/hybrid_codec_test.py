@@ -11,7 +11,15 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import base_codecs, bitstream, hybrid_codec, image_io, metrics, presets
+from rnn_codec import (
+    base_codecs,
+    bitstream,
+    hybrid_codec,
+    hybrid_networks,
+    image_io,
+    metrics,
+    presets,
+)
 from rnn_codec.codec import Codec
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
 from rnn_codec.targets import Target
@@ -414,16 +422,21 @@ class ConditionTest(parameterized.TestCase):
 
     @parameterized.parameters(*BASES)
     def test_is_of_the_file(self, base):
-        codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
+        codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(34, 50)
         kind = base_codecs.CODECS[base]
         quality = kind.qualities[len(kind.qualities) // 3]
-        data = with_strength(codec.encode(image, quality=quality, base=base), 255)
-        level = bitstream.read(data).quality_level
-        self.assertBetween(level, 10, 90)
-        self.assertEqual(data, with_level(data, level))
-        restored = codec.decode(data)
+        data = codec.encode(image, quality=quality, base=base, stored_size="full")
+        contents = bitstream.read(with_strength(data, 64))
+        self.assertEqual(contents.quality_level, kind.level_of(quality))
+        stored = kind().decode(contents.planes[0].payload)[None].astype(np.float32) / 255
+        condition = hybrid_networks.condition_of(base, contents.quality_level)
+        expected = 255 * np.asarray(codec.network.restore(stored, 1, condition))[0]
+        restored = codec.decode(with_strength(data, 64))
+        np.testing.assert_allclose(restored, np.clip(expected, 0, 255), atol=0.6)
+        data = with_strength(data, 255)
         for other in (None, 0, 255):
-            self.assertFalse(np.array_equal(codec.decode(with_level(data, other)), restored))
+            changed = codec.decode(with_level(data, other))
+            self.assertFalse(np.array_equal(changed, codec.decode(data)))
 
     def test_the_encoder_knows_what_decoders_will_show(self):
         codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
@@ -432,9 +445,10 @@ class ConditionTest(parameterized.TestCase):
             decoded = codec.decode(encoded.data)
             np.testing.assert_array_equal(encoded.picture.pixels, decoded)
 
-    def test_networks_that_are_not_conditioned_pass_over_it(self):
+    def test_networks_that_are_not_conditioned_have_none(self):
         codec, image = testing.make_hybrid("all", seed=1), testing.make_array(33, 50)
         data = codec.encode(image)
+        self.assertIsNone(bitstream.read(data).quality_level)
         np.testing.assert_array_equal(codec.decode(data), codec.decode(with_level(data, 3)))
 
     def test_of_a_jpeg_file(self):
@@ -445,8 +459,17 @@ class ConditionTest(parameterized.TestCase):
             for quality in (None, 1, 20, 95, 100)
         }
         np.testing.assert_array_equal(restored[95], restored[100])  # the codec's own highest
+        stored = picture.pixels[None].astype(np.float32) / 255
+        padded = np.pad(stored, ((0, 0), (0, 1), (0, 0), (0, 0)), "edge")
+        condition = hybrid_networks.condition_of("jpeg", base_codecs.Jpeg.level_of(20))
+        added = np.asarray(codec.network.restore(padded, 1, condition))[0, :33] - stored[0]
+        expected = np.clip(255 * (stored[0] + 3 * added), 0, 255)
+        np.testing.assert_allclose(restored[20], expected, atol=0.7)
         del restored[100]
         self.assertLen({pixels.tobytes() for pixels in restored.values()}, 4)
+        for quality in (0, 101, float("nan")):
+            with self.assertRaisesRegex(CodecError, "jpeg_quality: expected 1 to 100, received"):
+                codec.restore_picture(picture, jpeg_quality=quality)
 
 
 class ContainerTest(parameterized.TestCase):
@@ -463,7 +486,7 @@ class ContainerTest(parameterized.TestCase):
         self.assertEqual(bitstream.read_info(data).coders, (base,))
         # What is around it: header, strength, and of the plane type, length, place and checksum.
         length_bytes = 1 if len(file) + 2 < 128 else 2
-        self.assertLen(data, 25 + 8 + 1 + length_bytes + 2 + len(file) + 4)
+        self.assertLen(data, 25 + 7 + 1 + length_bytes + 2 + len(file) + 4)
 
     def test_nothing_to_extract(self):
         data = testing.make_codec().encode(testing.make_array(16, 16))

@@ -9,7 +9,15 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import base_codecs, complexity, hybrid_config, hybrid_networks, presets, progressive
+from rnn_codec import (
+    base_codecs,
+    complexity,
+    hybrid_config,
+    hybrid_networks,
+    hybrid_training,
+    presets,
+    progressive,
+)
 from rnn_codec.hybrid_config import HybridConfig
 from rnn_codec.hybrid_networks import HybridNetwork
 
@@ -20,24 +28,36 @@ def random_pictures(*shape):
     return np.random.default_rng(0).random(shape, np.float32)
 
 
+def random_preset(network):
+    """A preset of the same network with other weights in all its layers."""
+    preset, rng = presets.from_network(network), np.random.default_rng(0)
+    for path, array in preset.weights.items():
+        preset.weights[path] = array + rng.normal(0, 0.02, array.shape).astype(np.float16)
+    return preset
+
+
 class ConditionTest(parameterized.TestCase):
     def test_is_of_one_codec_and_of_two_levels_at_most(self):
-        size = len(hybrid_config.TOLD_LEVELS)
-        for index, base in enumerate(hybrid_config.TOLD_BASES):
-            for place, level in enumerate(hybrid_config.TOLD_LEVELS):
-                expected = np.eye(size * len(hybrid_config.TOLD_BASES))[size * index + place]
+        size = len(hybrid_config.QUALITY_KNOTS)
+        for index, base in enumerate(hybrid_config.CONDITION_BASES):
+            for place, level in enumerate(hybrid_config.QUALITY_KNOTS):
+                expected = np.eye(size * len(hybrid_config.CONDITION_BASES))[size * index + place]
                 condition = hybrid_networks.condition_of(base, level)
                 np.testing.assert_array_equal(condition, expected)
                 self.assertEqual(condition.dtype, np.float32)
             between = hybrid_networks.condition_of(base, 40).reshape(-1, size)[index]
-            np.testing.assert_allclose(between, [0, 0, 0.4, 0.6, 0, 0, 0], atol=1e-6)
+            np.testing.assert_allclose(between, [0, 0.4, 0.6, 0, 0, 0], atol=1e-6)
+            lowest = hybrid_networks.condition_of(base, 0).reshape(-1, size)[index]
+            np.testing.assert_array_equal(lowest, [1, 0, 0, 0, 0, 0])
 
     @parameterized.parameters((None, 12), ("jpeg", None), ("unheard of", 12), (None, None))
     def test_unknown(self, base, level):
         self.assertFalse(hybrid_networks.condition_of(base, level).any())
 
-    def test_every_base_codec_is_told(self):
-        self.assertEqual(set(hybrid_config.TOLD_BASES), set(base_codecs.CODECS))
+    def test_what_trained_weights_depend_on(self):
+        self.assertEqual(hybrid_config.QUALITY_KNOTS, (11, 25, 50, 100, 175, 255))
+        bases = ("jpeg", "jpeg2000", "webp", "avif", "heif")
+        self.assertEqual(hybrid_config.CONDITION_BASES, bases)
 
 
 class NetworkTest(parameterized.TestCase):
@@ -83,26 +103,28 @@ class NetworkTest(parameterized.TestCase):
             self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
 
     def test_a_condition_starts_without_effect(self):
+        """A conditioned network begins where the other one ended."""
+        config = testing.make_hybrid("conditioned").config
+        plain = HybridNetwork.create(dataclasses.replace(config, conditioned=False))
+        untrained = HybridNetwork.create(config)
+        part = hybrid_training.part_for(untrained, random_preset(plain))
+        presets.assign(part, untrained)
+        presets.assign(random_preset(plain), plain)
         trained = testing.make_hybrid("conditioned", seed=1).network
-        preset = presets.from_network(trained)
-        for path, array in preset.weights.items():
-            if "modulation" in path:
-                array[:] = 0
-        untrained = HybridNetwork.create(trained.config)
-        presets.assign(preset, untrained)
         pixels = random_pictures(2, 16, 24, 3)
         conditions = [
             hybrid_networks.condition_of(*told)
-            for told in ((None,), ("jpeg", 0), ("jpeg", 60), ("webp", 60))
+            for told in ((None,), ("jpeg", 20), ("jpeg", 60), ("webp", 60))
         ]
-        for reduction in trained.config.reductions:
-            for network, count in ((untrained, 1), (trained, len(conditions))):
-                restored = [
-                    ops.convert_to_numpy(network.restore(pixels, reduction, condition))
-                    for condition in conditions
-                ]
-                self.assertLen({picture.tobytes() for picture in restored}, count)
-                np.testing.assert_array_equal(network.restore(pixels, reduction), restored[0])
+        for reduction in config.reductions:
+            expected = ops.convert_to_numpy(plain.restore(pixels, reduction))
+            pictures = set()
+            for condition in conditions:
+                restored = untrained.restore(pixels, reduction, condition)
+                np.testing.assert_allclose(restored, expected, atol=1e-5)
+                restored = trained.restore(pixels, reduction, condition)
+                pictures.add(ops.convert_to_numpy(restored).tobytes())
+            self.assertLen(pictures, len(conditions))
 
     def test_a_conditioned_block(self):
         block = hybrid_networks.ConditionedBlock()
@@ -111,15 +133,20 @@ class NetworkTest(parameterized.TestCase):
         rng = np.random.default_rng(1)
         for variable in block.weights:
             variable.assign(rng.normal(size=variable.shape))
-        gain, bias = np.split(condition @ ops.convert_to_numpy(block.modulation), 2)
+        scale, shift = (
+            condition @ ops.convert_to_numpy(one.value) for one in (block.scale, block.shift)
+        )
         block.first.activation = keras.activations.linear
         inner = ops.convert_to_numpy(block.first(np.maximum(inputs, 0)))
-        expected = inputs + block.second(np.maximum((1 + gain) * inner + bias, 0))
-        np.testing.assert_allclose(block(inputs, condition), expected, atol=1e-4)
+        expected = inputs + block.second(np.maximum((1 + scale) * inner + shift, 0))
+        received = ops.convert_to_numpy(block(inputs, condition))
+        np.testing.assert_allclose(received, ops.convert_to_numpy(expected), atol=1e-4)
 
     def test_conditions_need_shortcuts(self):
-        with self.assertRaisesRegex(ValueError, "conditioned needs shortcuts"):
-            HybridConfig("plain", conditioned=True)
+        config = testing.make_hybrid("conditioned").config
+        for values in ({"shortcuts": False}, {"networks": "compact"}):
+            with self.assertRaisesRegex(ValueError, "conditioned needs a RecCNN with shortcuts"):
+                dataclasses.replace(config, **values)
 
     def test_each_size_has_its_own_reccnn(self):
         network = testing.make_hybrid("all", seed=1).network

@@ -17,7 +17,6 @@ from rnn_codec import (
     base_codecs,
     bitstream,
     data,
-    hybrid_config,
     hybrid_networks,
     hybrid_training,
     metrics,
@@ -135,13 +134,16 @@ class TrainTest(parameterized.TestCase):
         self.assertLess(figures["loss"], before["loss"] - 0.2)
 
     def test_conditioned_networks_learn_what_they_are_told(self):
-        config = dataclasses.replace(CONFIG, networks="restoration", **CONDITIONED)
+        config = dataclasses.replace(
+            CONFIG, networks="restoration", lowest_quality=20, highest_quality=35, **CONDITIONED
+        )
         self.train(config=config)
         weights = presets.load(os.path.join(self.folder, "run", "preset")).weights
-        (kernel,) = (array for path, array in weights.items() if "modulation" in path)
-        of_jpeg = hybrid_networks.condition_of("jpeg", 60) + hybrid_networks.condition_of("jpeg", 0)
-        self.assertTrue(np.all(kernel[of_jpeg > 0].any(axis=1)))
-        self.assertFalse(kernel[len(hybrid_config.TOLD_LEVELS) :].any())  # of the other codecs
+        touched = np.zeros(hybrid_networks.CONDITION_SIZE, bool)
+        touched[2:4] = True  # the knots around 20 to 35 of JPEG, which comes first
+        for name in ("scale", "shift"):
+            array = weights[f"full_restoration/residual_01/{name}"]
+            np.testing.assert_array_equal(array.any(axis=1), touched)
 
     @parameterized.product(
         networks=("compact", "restoration", "both", "all"), changes=({}, CONDITIONED)
@@ -291,12 +293,19 @@ class EstimatedBitsTest(parameterized.TestCase):
 
 
 class PatchCoderTest(parameterized.TestCase):
-    @parameterized.product(base=tuple(base_codecs.CODECS), colour=("grey", "rgb"))
-    def test_equals_the_codec(self, base, colour):
-        config = dataclasses.replace(CONFIG, base=base, colour=colour, highest_quality=75.0)
+    @parameterized.product(
+        base=tuple(base_codecs.CODECS), colour=("grey", "rgb"), changes=({}, CONDITIONED)
+    )
+    def test_equals_the_codec(self, base, colour, changes):
+        config = dataclasses.replace(
+            CONFIG, base=base, colour=colour, highest_quality=75.0, **changes
+        )
         if base == "jpeg2000":
             config = dataclasses.replace(config, lowest_quality=0.5)
         network = HybridNetwork.create(config)
+        for variable in network.restoration.weights:  # the last layer starts at 0
+            variable.assign_add(np.random.default_rng(0).normal(0, 0.02, variable.shape))
+        presets.assign(presets.from_network(network), network)
         codec = HybridCodec(presets.from_network(network))
         patches = np.stack([training_runs.photographs()[i][:32, :32] for i in range(2)])
         coder = hybrid_training.PatchCoder(config)
@@ -309,7 +318,10 @@ class PatchCoderTest(parameterized.TestCase):
             file = codec.encode(original, quality=quality, base=base)
             contents = bitstream.read(file)
             self.assertLen(contents.planes[0].payload, sizes[index])
-            file = bitstream.write(contents.header, contents.planes)  # of full strength
+            level = contents.quality_level
+            file = bitstream.write(
+                contents.header, contents.planes, strength=64, quality_level=level
+            )
             np.testing.assert_allclose(
                 coder.restore(decoded, coder.base, quality, 2)[index].astype(int),
                 codec.decode(file),

@@ -137,6 +137,8 @@ def _extract(job, report, taken):
 
 
 def _print_info(job, report):
+    from rnn_codec import base_codecs
+
     info = bitstream.read_info(files.read(job))
     for warning in info.warnings:
         report.warning(job, warning)
@@ -157,8 +159,9 @@ def _print_info(job, report):
     if info.strength is not None:
         share = info.strength / bitstream.FULL_STRENGTH
         lines.append(f"  strength: {share:.2f} of RecCNN's residual")
-    if info.quality_level is not None:
-        lines.append(f"  quality of {info.coders[0]}: {info.quality_level} of 255")
+    kind = base_codecs.CODECS.get(info.coders[0])
+    if kind and info.quality_level is not None:
+        lines.append(f"  quality of {kind.name}: {kind.quality_of(info.quality_level)}")
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
