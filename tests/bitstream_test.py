@@ -139,6 +139,15 @@ class RoundTripTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, re.escape(message)):
             bitstream.write(make_header(**changes), planes, alpha=alpha)
 
+    @parameterized.parameters(
+        (256, None, "strength must be 0 to 255. Received: 256"),
+        (64, -1, "quality_level must be 0 to 255. Received: -1"),
+        (None, 3, "A quality_level comes with a strength. Received: no strength"),
+    )
+    def test_write_refuses_numbers_that_do_not_fit(self, strength, level, message):
+        with self.assertRaisesRegex(ValueError, re.escape(message)):
+            bitstream.write(make_header(), PLANES, strength=strength, quality_level=level)
+
 
 class FormatTest(parameterized.TestCase):
     """Changing what is frozen here breaks every file ever written: see the version policy."""
@@ -155,6 +164,14 @@ class FormatTest(parameterized.TestCase):
             "41 01 41 15 b7 f2 a2 "
             "50 04 00 01 aa 55 f3 1f eb 86",
         )
+
+    @parameterized.parameters(
+        ((64,), "53 01 40 91 1b 54 6f"),
+        ((64, 133), "53 02 40 85 49 97 f8 6f"),
+    )
+    def test_bytes_of_the_strength_are_frozen(self, values, expected):
+        data = bitstream.write(make_header(iterations=1), PLANES[:1], Metadata(), None, *values)
+        self.assertIn(bytes.fromhex(expected), data)
 
     def test_checksum_is_crc32c(self):
         self.assertEqual(google_crc32c.value(b"123456789"), 0xE3069283)  # RFC 3720's check value

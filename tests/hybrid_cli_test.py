@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import base_codecs, presets
+from rnn_codec import base_codecs, image_io, presets
+from rnn_codec.codec import Codec
 
 
 class HybridCommandTest(parameterized.TestCase):
@@ -28,7 +29,7 @@ class HybridCommandTest(parameterized.TestCase):
         self.array = testing.make_array(40, 30)
         Image.fromarray(self.array).save("photo.png")
         Image.fromarray(self.array).save("photo.jpg", quality=10)
-        for name in ("all", "both", "restoration"):
+        for name in ("all", "both", "conditioned", "restoration"):
             testing.make_hybrid(name).save_preset(name)
         self.run = functools.partial(testing.run_command, preset="both")
 
@@ -89,7 +90,13 @@ class HybridCommandTest(parameterized.TestCase):
         result = self.run("decode", "--info", "photo.png.rnnc")
         self.assertIn("iterations: 1 of 1, coders: avif", result.stdout)
         self.assertRegex(result.stdout, r"\n  strength: \d\.\d\d of RecCNN's residual\n")
-        self.assertNotIn("quality of", result.stdout)  # of conditioned networks alone
+        self.assertNotIn("quality of", result.stdout)
+        for base, quality in (("avif", 33), ("jpeg2000", 2.0)):
+            self.encode(
+                "--preset=conditioned", f"--base={base}", f"--quality={quality}", "--overwrite"
+            )
+            result = self.run("decode", "--info", "photo.png.rnnc")
+            self.assertRegex(result.stdout, rf"\n  quality of {base}: (33|1.964)\n")
 
     def test_restore(self):
         result = self.run("decode", "--restore", "photo.jpg", preset="./restoration")
@@ -98,6 +105,15 @@ class HybridCommandTest(parameterized.TestCase):
         with Image.open("photo.jpg") as before, Image.open("photo.restored.png") as after:
             # The network is untrained, and adds nothing.
             np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+
+    def test_restore_knows_the_quality_of_a_jpeg_file(self):
+        testing.make_hybrid("conditioned", seed=1).save_preset("trained")
+        result = self.run("decode", "--restore", "photo.jpg", preset="./trained")
+        self.assertEqual(result.stderr, "")
+        codec = Codec.from_preset("./trained", precision="auto")
+        expected = codec.restore_picture(image_io.read_picture("photo.jpg"), jpeg_quality=10)
+        with Image.open("photo.restored.png") as after:
+            np.testing.assert_array_equal(np.asarray(after), expected.pixels)
 
     def test_decoder_finds_the_preset(self):
         self.encode()

@@ -149,9 +149,10 @@ class RoundTripTest(parameterized.TestCase):
             self.assertLessEqual(np.abs(whole - tiled).max(), 1)
             self.assertLess((whole != tiled).mean(), 0.01)
 
-    def test_precision_of_half_is_near(self):
+    @parameterized.parameters("both", "conditioned")
+    def test_precision_of_half_is_near(self, networks):
         image = testing.make_array(64, 64)
-        preset = testing.make_hybrid("both", seed=1).preset
+        preset = testing.make_hybrid(networks, seed=1).preset
         full, half = (hybrid_codec.HybridCodec(preset, p) for p in ("float32", "bfloat16"))
         data = full.encode(image)
         difference = full.decode(data).astype(int) - half.decode(data)

@@ -100,6 +100,7 @@ class HybridTest(TrainTest):
             "--base=webp", "--qualities=10,50", "--steps=5", "--steps_per_epoch=2",
             "--compact_every=2", "--batch_size=2", "--patch_size=32", "--validation_images=1",
             "--validation_size=32", "--validation_percent=30", "--nobatch_normalisation",
+            "--shortcuts", "--conditioned",
         )  # fmt: skip
         # Other layers than those of the weights.
         code, stderr = self.main(*args)
@@ -108,7 +109,7 @@ class HybridTest(TrainTest):
         code, stderr = self.main(*(arg for arg in args if arg != "--initial_weights"))
         self.assertEqual(code, 0, stderr)
         config = presets.load(os.path.join(self.workdir, "preset")).config
-        self.assertEqual((config.base, config.block), ("webp", 2))
+        self.assertEqual((config.base, config.block, config.conditioned), ("webp", 2, True))
         self.assertEqual((config.lowest_quality, config.highest_quality), (10, 50))
         self.assertEqual(steps_done(self.workdir), 5)
 
