@@ -12,6 +12,7 @@ that of the least squared error. So a picture that is good already is left as it
 
 import bisect
 import dataclasses
+import functools
 import math
 
 from keras import ops
@@ -318,10 +319,8 @@ class HybridCodec(PictureCodec):
     def _function(self, name, reduction, channels):
         key = name, reduction, channels
         if key not in self._functions:
-            method = getattr(self.network, name)
-            self._functions[key] = compilation.compile_for_inference(
-                lambda pixels, *condition: method(pixels, reduction, *condition), self.network
-            )
+            function = functools.partial(getattr(self.network, name), reduction=reduction)
+            self._functions[key] = compilation.compile_for_inference(function, self.network)
         return self._functions[key]
 
 

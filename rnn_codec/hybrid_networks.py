@@ -63,7 +63,7 @@ class HybridNetwork(keras.Model):
         pixels = ops.zeros((1, 2 * config.block, 2 * config.block, config.channels))
         for reduction in config.reductions:
             network.compress(pixels, reduction)
-            network.restore(pixels, reduction)
+            network.restore(pixels, reduction=reduction)
         network.built = True
         if network.compact is not None:
             _start_as_mean(network.compact, config.channels)
@@ -71,7 +71,8 @@ class HybridNetwork(keras.Model):
 
     def call(self, pixels, training=False):
         reduction = self.config.reductions[-1]
-        return self.restore(self.compress(pixels, reduction), reduction, training=training)
+        compact = self.compress(pixels, reduction)
+        return self.restore(compact, reduction=reduction, training=training)
 
     def compress(self, pixels, reduction):
         """Compact picture `[B, H/r, W/r, C]` of a picture `[B, H, W, C]`; itself if r is 1."""
@@ -79,7 +80,7 @@ class HybridNetwork(keras.Model):
             return pixels
         return self._by_channels(self.compact, mean_of_blocks, pixels)
 
-    def restore(self, compact, reduction, condition=None, training=False):
+    def restore(self, compact, condition=None, *, reduction, training=False):
         """Picture `[B, r * H, r * W, C]` of a compact one `[B, H, W, C]`, coded or not.
 
         `condition`: `[K]`, see `condition_of`. Defaults to nothing known.

@@ -123,13 +123,13 @@ class TurnModel(keras.Model):
         condition = conditions[0]
         reduction = _reduction_of(self.turn)
         if self.turn != COMPACT:
-            return self.network.restore(decoded, reduction, condition, training=training)
+            return self.network.restore(decoded, condition, reduction=reduction, training=training)
         coding_error = decoded - compact
         compact = self.network.compress(pixels, reduction)
         if self.rate_weight:
             self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
         # Not in training mode: the other network stands still, with its normalisation.
-        return self.network.restore(compact + coding_error, reduction, condition)
+        return self.network.restore(compact + coding_error, condition, reduction=reduction)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
@@ -199,11 +199,9 @@ class PatchCoder:
             for reduction in config.reductions
         }
         self._restore = {
-            reduction: compile_for(self._restoration(reduction)) for reduction in config.reductions
+            reduction: compile_for(functools.partial(self._network.restore, reduction=reduction))
+            for reduction in config.reductions
         }
-
-    def _restoration(self, reduction):
-        return lambda decoded, condition: self._network.restore(decoded, reduction, condition)
 
     def update(self, network):
         """Takes over the weights of a network."""

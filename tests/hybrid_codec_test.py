@@ -431,7 +431,7 @@ class ConditionTest(parameterized.TestCase):
         self.assertEqual(contents.quality_level, kind.level_of(quality))
         stored = kind().decode(contents.planes[0].payload)[None].astype(np.float32) / 255
         condition = hybrid_networks.condition_of(base, contents.quality_level)
-        expected = 255 * np.asarray(codec.network.restore(stored, 1, condition))[0]
+        expected = 255 * np.asarray(codec.network.restore(stored, condition, reduction=1))[0]
         restored = codec.decode(with_strength(data, 64))
         np.testing.assert_allclose(restored, np.clip(expected, 0, 255), atol=0.6)
         data = with_strength(data, 255)
@@ -463,7 +463,9 @@ class ConditionTest(parameterized.TestCase):
         stored = picture.pixels[None].astype(np.float32) / 255
         padded = np.pad(stored, ((0, 0), (0, 1), (0, 0), (0, 0)), "edge")
         condition = hybrid_networks.condition_of("jpeg", base_codecs.Jpeg.level_of(20))
-        added = np.asarray(codec.network.restore(padded, 1, condition))[0, :33] - stored[0]
+        added = (
+            np.asarray(codec.network.restore(padded, condition, reduction=1))[0, :33] - stored[0]
+        )
         expected = np.clip(255 * (stored[0] + 3 * added), 0, 255)
         np.testing.assert_allclose(restored[20], expected, atol=0.7)
         del restored[100]

@@ -98,7 +98,7 @@ class NetworkTest(parameterized.TestCase):
         for reduction in network.config.reductions:
             compact = network.compress(pixels, reduction)
             self.assertEqual(compact.shape, (2, 16 // reduction, 24 // reduction, channels))
-            restored = network.restore(compact, reduction)
+            restored = network.restore(compact, reduction=reduction)
             self.assertEqual(restored.shape, pixels.shape)
             self.assertEqual(keras.backend.standardize_dtype(restored.dtype), "float32")
 
@@ -117,12 +117,12 @@ class NetworkTest(parameterized.TestCase):
             for told in ((None,), ("jpeg", 20), ("jpeg", 60), ("webp", 60))
         ]
         for reduction in config.reductions:
-            expected = ops.convert_to_numpy(plain.restore(pixels, reduction))
+            expected = ops.convert_to_numpy(plain.restore(pixels, reduction=reduction))
             pictures = set()
             for condition in conditions:
-                restored = untrained.restore(pixels, reduction, condition)
+                restored = untrained.restore(pixels, condition, reduction=reduction)
                 np.testing.assert_allclose(restored, expected, atol=1e-5)
-                restored = trained.restore(pixels, reduction, condition)
+                restored = trained.restore(pixels, condition, reduction=reduction)
                 pictures.add(ops.convert_to_numpy(restored).tobytes())
             self.assertLen(pictures, len(conditions))
 
@@ -151,11 +151,11 @@ class NetworkTest(parameterized.TestCase):
     def test_each_size_has_its_own_reccnn(self):
         network = testing.make_hybrid("all", seed=1).network
         pixels = random_pictures(1, 16, 24, 3)
-        before = [ops.convert_to_numpy(network.restore(pixels, r)) for r in (1, 2)]
+        before = [ops.convert_to_numpy(network.restore(pixels, reduction=r)) for r in (1, 2)]
         last = network.full_restoration.layers[-1].bias
         last.assign(last + 0.25)
         self.addCleanup(lambda: last.assign(last - 0.25))
-        full, half = (ops.convert_to_numpy(network.restore(pixels, r)) for r in (1, 2))
+        full, half = (ops.convert_to_numpy(network.restore(pixels, reduction=r)) for r in (1, 2))
         np.testing.assert_allclose(full - before[0], 0.25, atol=1e-5)
         np.testing.assert_array_equal(half, before[1])
 
@@ -172,7 +172,7 @@ class NetworkTest(parameterized.TestCase):
     def test_grey_networks_leave_chroma_alone(self):
         network = testing.make_hybrid("grey", seed=1).network
         pixels = random_pictures(1, 16, 16, 3)
-        _, chroma = hybrid_networks.split_luma(network.restore(pixels, 2))
+        _, chroma = hybrid_networks.split_luma(network.restore(pixels, reduction=2))
         _, expected = hybrid_networks.split_luma(pixels)
         expected = hybrid_networks.upsample(expected)
         np.testing.assert_allclose(chroma, expected, atol=1e-5)

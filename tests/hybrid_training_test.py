@@ -253,7 +253,7 @@ class LossTest(absltest.TestCase):
 
     def test_is_the_error_in_decibels_of_what_the_codec_leaves(self):
         pixels, decoded, _, _ = self.item
-        restored = np.asarray(self.network.restore(decoded, 2))
+        restored = np.asarray(self.network.restore(decoded, reduction=2))
         expected = 10 * np.log10(np.mean((pixels - restored) ** 2) + 3e-4)
         # ComCNN is as it was when the error was measured, so it sees the codec's true output.
         for turn in (hybrid_training.RESTORATION, hybrid_training.COMPACT):
