@@ -31,7 +31,7 @@ def main(argv):
     files.load_keras()
     import keras
 
-    from rnn_codec import hybrid_training, progressive
+    from rnn_codec import hybrid_networks, hybrid_training, progressive
     from rnn_codec.codec import Codec
     from rnn_codec.hybrid_codec import HybridCodec
     from rnn_codec.hybrid_networks import HybridNetwork
@@ -53,11 +53,12 @@ def main(argv):
     model = hybrid_training.TurnModel(network, turn)
     schedule = keras.optimizers.schedules.CosineDecay(3e-4, _STEPS.value)
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0))
+    conditions = np.tile(hybrid_networks.condition_of(None), (_BATCH, 1))  # not of a base codec
     rng = np.random.default_rng(0)
     for _ in tqdm(range(_STEPS.value), disable=None):
         chosen, count = rng.integers(len(patches), size=_BATCH), rng.integers(len(coded))
         inputs = (patches[chosen] / np.float32(255), coded[count][chosen] / np.float32(255))
-        model.train_on_batch((*inputs, inputs[1]))
+        model.train_on_batch((*inputs, inputs[1], conditions))
 
     restorer = HybridCodec(presets.from_network(network))
     print("  n  PSNR, dB  restored  MS-SSIM  restored")
