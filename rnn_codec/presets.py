@@ -51,7 +51,9 @@ CONFIGS = {
         CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
         # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
         CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
-        HybridConfig(DEFAULT_HYBRID, networks="all", **_QUICK),
+        HybridConfig(
+            DEFAULT_HYBRID, networks="all", highest_quality=95, conditioned=True, **_QUICK
+        ),
         # Jiang et al., 2017, and its parts alone. The paper measures where JPEG of the picture has
         # a quality of 5 to 10; at half the size, one of about 20 to 60 takes as many bytes.
         HybridConfig("hybrid_grey", colour="grey", lowest_quality=15, highest_quality=65),

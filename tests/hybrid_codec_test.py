@@ -136,7 +136,9 @@ class RoundTripTest(parameterized.TestCase):
 
     def restored(self, codec, image, reduction):
         compact = codec.compress(image, reduction)
-        return hybrid_codec._Restoration(codec, compact, reduction, image.shape).pixels(64)
+        condition = hybrid_networks.condition_of("jpeg", 60)
+        restoration = hybrid_codec._Restoration(codec, compact, reduction, image.shape, condition)
+        return restoration.pixels(64)
 
     @parameterized.parameters(*testing.HYBRIDS)
     def test_tiles_do_not_show(self, networks):
@@ -413,7 +415,7 @@ class StrengthTest(parameterized.TestCase):
             attempts, quality = codec._chosen(picture, target, None, None, None)
             self.assertEqual(attempts.size(quality), len(attempts.data(quality)))
 
-    @parameterized.parameters((None, 0.5), (100, 0), (90, 0.5), (80, 1), (10, 1.2))
+    @parameterized.parameters((None, 0.5), (100, 0), (96, 0.5), (92, 1), (10, 1))
     def test_of_a_jpeg_file(self, quality, expected):
         self.assertAlmostEqual(hybrid_codec.strength_for(quality), expected)
 
