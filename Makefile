@@ -19,14 +19,17 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
 
+# Two processes: most of a test's time is one thread tracing or compiling a network.
+PYTEST := -m pytest -q -n 2 --dist loadfile
+
 # What does not compute on Keras itself is tested once.
 ONCE := adaptive_model base_codecs bitstream build data evaluate evaluation_codecs \
 	evaluation_curves evaluation_measures evaluation_runner files image_io planes range_coder \
 	report targets
 
 test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
-	$(BIN)/python -m pytest -q
-	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -q -m "not tensorflow" \
+	$(BIN)/python $(PYTEST)
+	KERAS_BACKEND=jax $(JAX_VENV)/bin/python $(PYTEST) -m "not tensorflow" \
 		$(ONCE:%=--ignore=tests/%_test.py)
 	$(BEAM_VENV)/bin/python -m pytest -q tests/beam_test.py
 

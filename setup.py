@@ -36,7 +36,7 @@ setuptools.setup(
         "beam": ["apache-beam>=2.77"],
         "jax": ["jax"],
         "fuzz": ["atheris>=3"],  # wheels for Linux only, for Python 3.11 to 3.14
-        "dev": ["hypothesis", "pytest", "ruff"],
+        "dev": ["hypothesis", "pytest", "pytest-xdist", "ruff"],
     },
     entry_points={
         "console_scripts": [
