@@ -49,7 +49,10 @@ class BaseCodec(abc.ABC):
 
     @classmethod
     def level_of(cls, quality):
-        """Where a quality lies among the codec's: int from 0, the lowest, to 255, the highest."""
+        """Where a quality lies among the codec's: int from 0, the lowest, to 255, the highest.
+
+        None if it tells little of how coarse a picture was stored.
+        """
         levels = np.linspace(0, bitstream.MAX_QUALITY_LEVEL, len(cls.qualities))
         return round(float(np.interp(quality, cls.qualities, levels)))
 
@@ -122,6 +125,11 @@ class Jpeg2000(PillowFormat):
     default_quality = 1.0
     # Unless told by mct, Pillow codes red, green and blue apart, which costs about 2 dB.
     options = {"quality_mode": "rates", "irreversible": True, "mct": 1}
+
+    @classmethod
+    def level_of(cls, quality):
+        # RecCNN restores better if it is not told a rate: docs/results/hybrid.md.
+        return None
 
     def rate_option(self, quality, channels):
         return {"quality_layers": [8 * channels / quality]}  # a factor of compression

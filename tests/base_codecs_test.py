@@ -36,7 +36,7 @@ class CodecsTest(parameterized.TestCase):
             base_codecs.checked_quality(kind, kind.default_quality), kind.default_quality
         )
 
-    @parameterized.parameters(*BASES)
+    @parameterized.parameters(*(name for name in BASES if name != "jpeg2000"))
     def test_levels(self, name):
         kind = base_codecs.CODECS[name]
         levels = [kind.level_of(quality) for quality in kind.qualities]
@@ -46,7 +46,7 @@ class CodecsTest(parameterized.TestCase):
         self.assertEqual(list(map(kind.quality_of, levels)), list(kind.qualities))
 
     @parameterized.parameters(
-        ("jpeg", 5, 11), ("jpeg", 50, 133), ("jpeg2000", 0.976, 149), ("webp", 50, 134),
+        ("jpeg", 5, 11), ("jpeg", 50, 133), ("jpeg2000", 0.976, None), ("webp", 50, 134),
         ("avif", 50, 133), ("heif", 40, 112),
     )  # fmt: skip
     def test_levels_stay(self, name, quality, level):

@@ -91,7 +91,7 @@ class HybridCommandTest(parameterized.TestCase):
         self.assertIn("iterations: 1 of 1, coders: avif", result.stdout)
         self.assertRegex(result.stdout, r"\n  strength: \d\.\d\d of RecCNN's residual\n")
         self.assertNotIn("quality of", result.stdout)
-        for base, quality in (("avif", "33"), ("jpeg2000", "1.964")):
+        for base, quality in (("avif", "33"), ("heif", "70")):
             options = f"--base={base}", f"--quality={quality}", "--stored_size=full", "--overwrite"
             self.encode("--preset=conditioned", *options)
             result = self.run("decode", "--info", "photo.png.rnnc")
