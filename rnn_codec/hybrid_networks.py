@@ -154,7 +154,7 @@ class ConditionedBlock(networks.ResidualBlock):
     """A residual block with a scale and a shift of its inner features, before their ReLU.
 
     Features become `(1 + scale) * features + shift`; both are linear in the condition, and start at
-    0. As a batch has one condition, they become part of the kernel, and cost next to nothing.
+    0. As a batch has one condition, they become part of the kernel.
 
     Call arguments:
         inputs: `[B, H, W, C]`.
