@@ -39,6 +39,7 @@ class ConvRNNCell(keras.layers.Layer):
     """
 
     num_states = 1
+    recurrent_depth = 1  # convolutions of the state that follow one another
 
     def __init__(
         self,
@@ -257,6 +258,8 @@ class ConvGRUCell(ConvRNNCell):
     Reference:
         Toderici et al., 2017, equations 11 to 13.
     """
+
+    recurrent_depth = 2  # the gate r comes before the candidate
 
     def __init__(self, filters, **kwargs):
         super().__init__(filters, **kwargs)

@@ -2,7 +2,8 @@
 
 Within one iteration everything that a step reads is known before: the bits, and the states that the
 iteration before left. So a step can be computed tile by tile, each with a margin that its
-convolutions reach over, and nothing shows where tiles meet. `TiledSteps` has the interface of
+convolutions reach over, and nothing shows where tiles meet. The margin shrinks on the way: decoder,
+synthesis and encoder each get only what those after them reach. `TiledSteps` has the interface of
 `compilation.CompiledSteps`, whose functions it calls on the tiles.
 
 What stays in memory for the whole picture are 8-bit pixels, bits and states, these in the compute
@@ -12,22 +13,16 @@ encoding 18 of the encoder's; half of it in bfloat16.
 
 import contextlib
 import ctypes
+import typing
 
 import keras
 import numpy as np
 
-from rnn_codec import progressive
+from rnn_codec import progressive, receptive_field
 from rnn_codec.config import STRIDE
 
-# In blocks of 16x16 pixels. The margin covers what decoder, synthesis, gain estimator and encoder
-# of any architecture reach over together; all are even, as gains are of 32x32 pixels.
-MARGIN = 6
-
-# Tiles, in blocks too. Wide ones take 1.5 GB of float32 each, but only a fifth is computed for
-# margins; above so many blocks, where states take gigabytes, narrow ones leave memory for them. The
-# paper's networks take ten times as much.
-_WIDE_TILE, _NARROW_TILE, _STACKED_TILE = 128, 40, 64
-_FEW_BLOCKS = 2**25 // STRIDE**2
+# Side of a tile in blocks of 16x16 pixels; even, as gains are of 32x32. Wider ones are no faster.
+_TILE = 64
 
 
 class TiledSteps:
@@ -40,34 +35,39 @@ class TiledSteps:
     Args:
         network: `progressive.ProgressiveNetwork`.
         steps: `compilation.CompiledSteps` of it.
-        tile: int. Side of a tile in blocks, even and at least `MARGIN`. Depends on the picture if
-            None.
+        tile: int. Side of a tile in blocks, even and at least `margin`.
+
+    Attributes:
+        margin: int. The most blocks around a tile that are computed with it.
     """
 
-    def __init__(self, network, steps, tile=None):
+    def __init__(self, network, steps, tile=_TILE):
         self.accumulates = network.accumulates
         self._network = network
         self._steps = steps
         self._tile = tile
+        self._analysing = _margins(network, encoding=True)
+        self._showing = _margins(network, encoding=False)
+        self._advancing = self._showing
+        if not network.accumulates:
+            self._advancing = _margins(network, encoding=False, synthesise=False)
+        self.margin = self._analysing.bits
 
     def initial_states(self, batch, height, width, encoding=True):
         rows, columns = height // STRIDE, width // STRIDE
-        tile = self._tile or self._tile_for(rows * columns)
-        canvas = _Canvas(self._network, batch, rows, columns, tile, encoding)
+        canvas = _Canvas(self._network, batch, (rows, columns), self._tile, self.margin, encoding)
         return canvas, canvas, canvas, None
-
-    def _tile_for(self, blocks):
-        if self._network.config.architecture == "stacked":
-            return _STACKED_TILE
-        return _WIDE_TILE if blocks <= _FEW_BLOCKS else _NARROW_TILE
 
     def analyse(self, image, reconstruction, gain, encoder_states, decoder_states, index):
         """Bits `[B, H/16, W/16, bits]` in int8, of an image in 8 bits `[B, H, W, 3]`."""
         canvas, bits = decoder_states, None
-        for window in canvas.sweep():
-            states = canvas.read(window)
-            if canvas.pending is not None:
-                states.update(self._decoded(canvas, window, states, synthesise=True))
+        for tile in canvas.sweep():
+            window = tile.widened(self._analysing.picture)
+            states = canvas.read(window, "encoder")
+            if canvas.pending is None:
+                states.update(canvas.read(window, "decoder", "reconstruction", "gain"))
+            else:
+                states.update(self._decoded(canvas, tile, self._analysing))
             pixels = progressive.normalise(window.cut(image))
             tile_bits, states["encoder"] = self._steps.analyse(
                 pixels,
@@ -78,10 +78,10 @@ class TiledSteps:
                 index,
             )
             canvas.write(window, states)
-            tile_bits = window.inner(_to_numpy(tile_bits))
+            tile_bits = window.crop(_to_numpy(tile_bits), tile)
             if bits is None:
                 bits = canvas.empty_bits(tile_bits.shape[-1])
-            window.paste(tile_bits, bits)
+            tile.paste(tile_bits, bits)
         canvas.pending = None
         _release_memory()  # the bits are packed next, which takes some
         return bits, canvas
@@ -89,40 +89,67 @@ class TiledSteps:
     def decode_bits(self, bits, decoder_states, index):
         canvas = decoder_states
         if canvas.pending is not None:
-            for window in canvas.sweep():
-                states = canvas.read(window)
-                states.update(self._decoded(canvas, window, states, self.accumulates))
-                canvas.write(window, states)
+            for tile in canvas.sweep():
+                canvas.write(tile, self._decoded(canvas, tile, self._advancing))
         canvas.pending = bits, index
         return canvas, canvas
 
     def synthesise(self, features, reconstruction, gain):
         return TiledPicture(self, features), gain
 
-    def end_encoding(self, picture):
-        """Frees what only a further `analyse` would need, before a `TiledPicture` is read."""
-        picture.canvas.drop("encoder")
-
     def tiles(self, canvas):
         """Pairs of slices of the picture and its pixels there, float32, after the pending bits."""
-        for window in canvas.sweep():
-            states = self._decoded(canvas, window, canvas.read(window), synthesise=True)
-            pixels = window.inner(_to_numpy(states["reconstruction"]))
-            yield window.pixels, pixels
+        for tile in canvas.sweep():
+            states = self._decoded(canvas, tile, self._showing)
+            yield tile.pixels, _to_numpy(states["reconstruction"])
 
-    def _decoded(self, canvas, window, states, synthesise):
-        """The states of a window after its pending bits."""
+    def _decoded(self, canvas, tile, margins):
+        """The states of a tile after its pending bits, with the margin that the encoder gets."""
         bits, index = canvas.pending
+        window = tile.widened(margins.bits)
         tile_bits = window.cut(bits).astype(np.float32)
         if bits.dtype == np.uint8:  # a file's plane, not the binarizer's
             tile_bits = 2.0 * tile_bits - 1.0
+        states = canvas.read(window, "decoder")
         features, decoder = self._steps.decode_bits(tile_bits, states["decoder"], index)
-        if not synthesise:
-            return {"decoder": decoder}
-        reconstruction, gain = self._steps.synthesise(
-            features, states["reconstruction"], states["gain"]
-        )
-        return {"decoder": decoder, "reconstruction": reconstruction, "gain": gain}
+        result = tile.widened(margins.picture)
+        decoded = {"decoder": window.crop(decoder, result)}
+        if margins.features is not None:
+            inner = tile.widened(margins.features)
+            states = canvas.read(inner, "reconstruction", "gain")
+            reconstruction, gain = self._steps.synthesise(
+                window.crop(features, inner), states["reconstruction"], states["gain"]
+            )
+            decoded["reconstruction"] = inner.crop(reconstruction, result)
+            has_gains = self._network.gain is not None  # else it is one number
+            decoded["gain"] = inner.crop(gain, result) if has_gains else gain
+        return decoded
+
+
+class _Margins(typing.NamedTuple):
+    """What is computed around a tile, in blocks, until it is right itself."""
+
+    bits: int  # what the decoder is given
+    features: int | None  # what the synthesis is given; None where there is to be no picture
+    picture: int  # what the encoder is given; 0 where nothing is to be encoded
+
+
+def _margins(network, encoding, synthesise=True):
+    """The `_Margins` that the receptive fields of a network call for."""
+    reach = receptive_field.measure(network)
+    # A gain is one number for 32x32 pixels, and so estimated from all of them.
+    step = STRIDE if network.gain is None else 2 * STRIDE
+
+    def whole(pixels):
+        return -(-pixels // step) * step
+
+    seen = reach.encoder if encoding else 0
+    picture = whole(seen)
+    if network.gain is not None:
+        seen = picture + reach.gain
+    features = whole(seen + reach.synthesis) if synthesise else None
+    bits = whole(seen + reach.decoder + (reach.synthesis if synthesise else 0))
+    return _Margins(*(margin and margin // STRIDE for margin in (bits, features, picture)))
 
 
 class TiledPicture:
@@ -130,8 +157,12 @@ class TiledPicture:
 
     def __init__(self, steps, canvas):
         self._steps = steps
-        self.canvas = canvas
+        self._canvas = canvas
         self._pending = canvas.pending
+
+    def end_encoding(self):
+        """Frees what only a further `analyse` would need."""
+        self._canvas.drop("encoder")
 
     def tiles(self):
         """Yields pairs of slices (rows and columns) and float32 `[B, height, width, 3]`.
@@ -139,48 +170,54 @@ class TiledPicture:
         Raises:
             RuntimeError: the loop went on, and the states are those of a later iteration.
         """
-        if self.canvas.pending is not self._pending:
+        if self._canvas.pending is not self._pending:
             raise RuntimeError("this picture was to be read before the loop went on")
-        return self._steps.tiles(self.canvas)
+        return self._steps.tiles(self._canvas)
 
 
 class _Window:
-    """A tile and its margin, in blocks, cut off at the picture's borders."""
+    """A tile and a margin, in blocks, cut off at the picture's borders."""
 
-    def __init__(self, rows, columns, top, left, tile):
-        self.size = rows, columns
-        self.tile = (top, min(top + tile, rows)), (left, min(left + tile, columns))
+    def __init__(self, size, tile, margin=0):
+        self.size = size
+        self.tile = tile  # first and last but one of rows, and of columns
         self.outer = tuple(
-            (max(0, start - MARGIN), min(stop + MARGIN, size))
-            for (start, stop), size in zip(self.tile, self.size)
+            (max(0, start - margin), min(stop + margin, last))
+            for (start, stop), last in zip(tile, size)
         )
+
+    def widened(self, margin):
+        """The same tile with another margin."""
+        return _Window(self.size, self.tile, margin)
 
     @property
     def pixels(self):
-        """Slices of a picture: the tile's rows and columns."""
-        return tuple(slice(STRIDE * start, STRIDE * stop) for start, stop in self.tile)
+        """Slices of a picture: the window's rows and columns."""
+        return tuple(slice(STRIDE * start, STRIDE * stop) for start, stop in self.outer)
 
     def cut(self, array):
-        """The part of an array of the whole picture, with margin."""
-        return array[self._slices(array, self.outer)]
+        """The window's part of an array of the whole picture."""
+        return array[_slices(array, self.size, self.outer)]
 
-    def inner(self, array):
-        """The tile's part of an array of the window."""
-        scale = array.shape[1] // (self.outer[0][1] - self.outer[0][0])
-        rows, columns = (
-            slice(scale * (start - first), scale * (stop - first))
-            for (start, stop), (first, _) in zip(self.tile, self.outer)
-        )
-        return array[:, rows, columns]
+    def crop(self, arrays, window):
+        """What another window, inside this one, has of arrays of this one, however nested."""
+        size = [stop - start for start, stop in self.outer]
+        bounds = [
+            (start - first, stop - first)
+            for (first, _), (start, stop) in zip(self.outer, window.outer)
+        ]
+        return keras.tree.map_structure(lambda a: a[_slices(a, size, bounds)], arrays)
 
-    def paste(self, tile, array):
-        """Puts the tile's part where it belongs in an array of the whole picture."""
-        array[self._slices(array, self.tile)] = tile
+    def paste(self, part, array):
+        """Puts an array of the window where it belongs in one of the whole picture."""
+        array[_slices(array, self.size, self.outer)] = part
 
-    def _slices(self, array, bounds):
-        scale = array.shape[1] // self.size[0]
-        rows, columns = (slice(scale * start, scale * stop) for start, stop in bounds)
-        return slice(None), rows, columns
+
+def _slices(array, size, bounds):
+    """Where rows and columns of blocks are in an array of so many in all."""
+    scale = array.shape[1] // size[0]
+    rows, columns = (slice(scale * start, scale * stop) for start, stop in bounds)
+    return slice(None), rows, columns
 
 
 class _Canvas:
@@ -192,9 +229,10 @@ class _Canvas:
     passed it, and one along the right side of the tile before.
     """
 
-    def __init__(self, network, batch, rows, columns, tile, encoding):
-        self.size = rows, columns
+    def __init__(self, network, batch, size, tile, margin, encoding):
+        self.size = size
         self.tile = tile
+        self.margin = margin
         self.batch = batch
         self.pending = None  # bits that are to be decoded, and their iteration
         encoder, decoder, reconstruction, gain = network.initial_states(
@@ -208,9 +246,10 @@ class _Canvas:
             states["reconstruction"] = reconstruction
         if network.gain is not None:
             states["gain"] = gain
-        self._others = {"encoder": None, "gain": _to_numpy(gain)}
-        self._arrays = keras.tree.map_structure(self._enlarged, states)
-        self._flat = keras.tree.flatten(self._arrays)
+        self._gain = _to_numpy(gain)
+        self._states = {
+            name: keras.tree.map_structure(self._enlarged, state) for name, state in states.items()
+        }
         # What was there before it was overwritten: strips of tiles by their left side, and one.
         self._above, self._below, self._before = {}, {}, None
 
@@ -224,69 +263,78 @@ class _Canvas:
         return np.tile(block, (1, rows, columns, 1))
 
     def drop(self, name):
-        """Lets go of one of the states; a window then has None instead."""
-        del self._arrays[name]
-        self._flat = keras.tree.flatten(self._arrays)
+        """Lets go of one of the states."""
+        del self._states[name]
 
     def empty_bits(self, channels):
         """For -1 and 1 of the whole picture."""
         return np.empty((self.batch, *self.size, channels), np.int8)
 
     def sweep(self):
-        """Yields the windows in order, each to be read at once and, if at all, written."""
+        """Yields the tiles in order, each to be read at once, with margin, then perhaps written."""
         rows, columns = self.size
         self._below = {}
         for top in range(0, rows, self.tile):
             self._above, self._below, self._before = self._below, {}, None
             for left in range(0, columns, self.tile):
-                yield _Window(rows, columns, top, left, self.tile)
+                bottom, right = min(top + self.tile, rows), min(left + self.tile, columns)
+                yield _Window(self.size, ((top, bottom), (left, right)))
+                # The windows to come begin in this tile at most.
+                self._above = {key: strips for key, strips in self._above.items() if key >= left}
         self._above, self._below, self._before = {}, {}, None
 
-    def read(self, window):
-        """The states of a window as they were before the sweep."""
+    def read(self, window, *names):
+        """Those states of a window as they were before the sweep: a dictionary."""
+        height, width = (STRIDE * (stop - start) for start, stop in window.outer)
+        states = {}
+        for name in names:
+            if name in self._states:
+                flat = enumerate(keras.tree.flatten(self._states[name]))
+                parts = [self._before_sweep(window, array, (name, i)) for i, array in flat]
+                states[name] = keras.tree.pack_sequence_as(self._states[name], parts)
+            elif name == "gain":
+                states[name] = self._gain
+            else:
+                states[name] = np.zeros((self.batch, height, width, 3), np.float32)
+        return states
+
+    def _before_sweep(self, window, array, key):
         (top, _), (left, _) = window.tile
         (first_row, _), (first_column, last_column) = window.outer
-        parts = []
-        for i, array in enumerate(self._flat):
-            scale = array.shape[1] // self.size[0]
-            part = window.cut(array).copy()
-            above, before = scale * (top - first_row), scale * (left - first_column)
-            if above and self._above:
-                part[:, :above] = self._strip_above(i, first_column, last_column)[:, -above:]
-            if before and self._before:
-                strip = self._before[i]
-                part[:, above : above + strip.shape[1], :before] = strip
-            parts.append(part)
-        # The windows to come begin in this tile at most.
-        self._above = {start: strips for start, strips in self._above.items() if start >= left}
-        states = keras.tree.pack_sequence_as(self._arrays, parts)
-        height, width = (STRIDE * (stop - start) for start, stop in window.outer)
-        zeros = np.zeros((self.batch, height, width, 3), np.float32)
-        return {"reconstruction": zeros, **self._others, **states}
+        scale = array.shape[1] // self.size[0]
+        part = window.cut(array).copy()
+        above, before = scale * (top - first_row), scale * (left - first_column)
+        if above and self._above:
+            part[:, :above] = self._strip_above(key, scale, first_column, last_column)[:, -above:]
+        if before and self._before:
+            strip = self._before[key][:, :, -before:]
+            part[:, above : above + strip.shape[1], :before] = strip
+        return part
 
     def write(self, window, states):
-        """Puts the tile's part of new states into the picture's."""
+        """Puts the tile's part of new states of a window into the picture's."""
         (top, bottom), (left, right) = window.tile
-        self._before = [self._part(a, top, bottom, right - MARGIN, right) for a in self._flat]
-        self._below[left] = [
-            self._part(a, bottom - MARGIN, bottom, left, right) for a in self._flat
-        ]
-        states = {name: states[name] for name in self._arrays}
-        for array, part in zip(self._flat, keras.tree.flatten(states), strict=True):
-            window.paste(window.inner(np.asarray(keras.ops.convert_to_numpy(part))), array)
+        tile = window.widened(0)
+        self._before, self._below[left] = {}, {}
+        for name, state in self._states.items():
+            new = keras.tree.flatten(window.crop(states[name], tile))
+            for i, (array, part) in enumerate(zip(keras.tree.flatten(state), new, strict=True)):
+                self._before[name, i] = self._part(array, top, bottom, right - self.margin, right)
+                self._below[left][name, i] = self._part(
+                    array, bottom - self.margin, bottom, left, right
+                )
+                tile.paste(np.asarray(keras.ops.convert_to_numpy(part)), array)
 
-    def _strip_above(self, number, first, last):
+    def _strip_above(self, key, scale, first, last):
         """What was above a window in one of the arrays, between two columns."""
         starts = [start for start in self._above if start < last]
-        strip = np.concatenate([self._above[start][number] for start in starts], axis=2)
-        scale = self._flat[number].shape[1] // self.size[0]
+        strip = np.concatenate([self._above[start][key] for start in starts], axis=2)
         return strip[:, :, scale * (first - starts[0]) : scale * (last - starts[0])]
 
     def _part(self, array, top, bottom, left, right):
         """A copy of blocks of an array; it starts at the border where there are fewer."""
-        scale = array.shape[1] // self.size[0]
-        rows = slice(scale * max(0, top), scale * bottom)
-        return array[:, rows, scale * max(0, left) : scale * right].copy()
+        bounds = (max(0, top), bottom), (max(0, left), right)
+        return array[_slices(array, self.size, bounds)].copy()
 
 
 def _release_memory():

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 from absl.testing import absltest, parameterized
+import keras
 import numpy as np
 import progressive_test as networks
 import testing
@@ -14,11 +15,12 @@ CONFIGS = [networks.PRODUCT, networks.SCALED, networks.BLOCKS, *networks.PAPER]
 ITERATIONS = networks.ITERATIONS
 
 
-def both(config, tile):
-    """Compiled steps for the whole picture, and for tiles."""
+def both(config, more=0):
+    """Compiled steps for the whole picture, and for tiles as narrow as they may be, or wider."""
     network = networks.shared_network(config)
     compiled = compilation.CompiledSteps(network)
-    return compiled, tiling.TiledSteps(network, compiled, tile)
+    margin = tiling.TiledSteps(network, compiled).margin
+    return compiled, tiling.TiledSteps(network, compiled, margin + margin % 2 + more)
 
 
 def make_pixels(rows, columns):
@@ -50,7 +52,7 @@ class TilingTest(parameterized.TestCase):
         for rows, columns in ((14, 19), (3, 13))
     )
     def test_decoder_shows_no_seams(self, config, rows, columns):
-        whole, tiled = both(config, tile=6)
+        whole, tiled = both(config)
         shape = (16 * rows, 16 * columns, 3)
         rng = np.random.default_rng(0)
         bits = rng.integers(0, 2, (ITERATIONS, 1, rows, columns, config.bits), np.uint8)
@@ -63,7 +65,7 @@ class TilingTest(parameterized.TestCase):
     @parameterized.named_parameters((config.name, config) for config in CONFIGS)
     def test_encoder_gives_the_same_bits(self, config):
         rows, columns = 13, 15
-        whole, tiled = both(config, tile=8)
+        whole, tiled = both(config, more=2)
         pixels = make_pixels(rows, columns)
         image = progressive.normalise(pixels)
         planes, _ = networks.encode(whole, image)
@@ -79,7 +81,7 @@ class TilingTest(parameterized.TestCase):
             np.testing.assert_array_equal(picture, pictures[number - 1])
 
     def test_a_picture_must_be_read_before_the_loop_goes_on(self):
-        _, tiled = both(networks.BLOCKS, tile=6)
+        _, tiled = both(networks.BLOCKS)
         turns = progressive.iterate(tiled, image=make_pixels(2, 2))
         first, _ = next(turns).reconstruction, next(turns)
         with self.assertRaisesRegex(RuntimeError, "before the loop went on"):
@@ -90,7 +92,10 @@ class TilingTest(parameterized.TestCase):
         with progressive.dtype_policy("mixed_bfloat16"):
             half = networks.make_network(networks.PRODUCT)
         sizes = [
-            sum(array.nbytes for array in tiling._Canvas(n, 1, 4, 4, 6, True)._flat)
+            sum(
+                array.nbytes
+                for array in keras.tree.flatten(tiling._Canvas(n, 1, (4, 4), 6, 6, True)._states)
+            )
             for n in (network, half)
         ]
         self.assertEqual(sizes[0], 2 * sizes[1])
