@@ -5,7 +5,9 @@ The workflow: `Codec.from_preset()` once, then `encode` and `decode` on arrays a
 with a file or a request is a `CodecError`.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from keras import ops
 import numpy as np
@@ -31,6 +33,10 @@ from rnn_codec.targets import Target
 
 # Pictures of more are computed by tiles: at 300 bytes per pixel, this one takes about 1.3 GB.
 _WHOLE_PIXELS = 2**22
+
+# Pictures of one padded size are computed together, up to so many pixels. In a batch one of 64x64
+# takes a fifth of the time that it takes alone, one of 512x512 nine tenths.
+_BATCH_PIXELS = 2**20
 
 # So many in blocks are no danger, however few pixels were allowed.
 _ANY_PIXELS = 2**20
@@ -124,43 +130,89 @@ class Codec(PictureCodec):
         Raises:
             CodecError: the target cannot be met.
         """
+        (encoded,) = self.encode_pictures([picture], target, entropy)
+        if isinstance(encoded, CodecError):
+            raise encoded
+        return encoded
+
+    def encode_pictures(self, pictures, target=Target(), entropy=None):
         self._check_iterations(target.iterations)
+        entropy = self._entropy(entropy)
+        packing = _Coroutines([self._pack(picture, target, entropy) for picture in pictures])
+        for batch in _batches({i: pictures[i] for i in packing.unfinished(range(len(pictures)))}):
+            self._encode(packing, batch, _stacked([_padded(pictures[i]) for i in batch]))
+        return packing.results
+
+    def _encode(self, packing, batch, image):
+        """Runs the loop until each picture of a batch is packed.
+
+        Args:
+            packing: `_Coroutines`, each `_pack` of one picture.
+            batch: list of int, their numbers.
+            image: uint8 `[B, H, W, 3]`, their pixels.
+        """
+        if _is_large(*image.shape[1:3]):
+            steps = self._tiled_steps
+        else:
+            steps, image = self._steps, progressive.normalise(image)
+        for iteration in progressive.iterate(steps, image=image):
+            bits = ops.convert_to_numpy(iteration.bits) > 0
+            for index, number in enumerate(batch):
+                packing.send(number, (bits[index], _Shown(iteration.reconstruction, index)))
+            if not packing.unfinished(batch):
+                return
+
+    def _pack(self, picture, target, entropy):
+        """Coroutine: is sent bits and `_Shown` of each iteration, returns the `Encoded`."""
         check_similarity_target(target, picture)
         alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
-        entropy = self._entropy(entropy)
         coder = self.plane_coder(self._plane_shape(picture))
         packed, data, shown = [], None, None
-        if _is_large(picture):
-            steps, image = self._tiled_steps, _padded(picture)[None]
-        else:
-            steps, image = self._steps, progressive.normalise(_padded(picture)[None])
-        for iteration in progressive.iterate(steps, image=image):
-            candidate = [*packed, coder.pack(ops.convert_to_numpy(iteration.bits)[0] > 0, entropy)]
+        while True:
+            bits, candidate_shown = yield
+            candidate = [*packed, coder.pack(bits, entropy)]
             candidate_data = bitstream.write(
                 self.header_of(picture, len(candidate)), candidate, metadata, alpha
             )
             if not target.allows(len(candidate_data), pixels):
                 break
-            packed, data = candidate, candidate_data
-            shown = iteration.reconstruction
+            packed, data, shown = candidate, candidate_data, candidate_shown
             if self._is_enough(len(packed), shown, picture, target):
                 break
         if data is None:
             raise target_too_low(target, len(candidate_data), picture, "one iteration")
-        if steps is self._tiled_steps and len(coder.planes) > len(packed):
+        if shown.is_tiled and len(coder.planes) > len(packed):
             # The iteration that was too many left nothing of the one before.
             planes = [plane[:] for plane in coder.planes[: len(packed)]]
-            ((_, restored),) = self._pictures(planes, [len(packed)], picture)
+            ((_, _, restored),) = self._pictures([_Unpacked(picture, planes, [len(packed)])])
         else:
-            if steps is self._tiled_steps:
-                steps.end_encoding(shown)
-            restored = _restore(shown, picture)
+            restored = shown.picture(picture, is_last=True)
         encoded = Encoded(data, len(packed), picture, restored, picture.warnings)
         return with_missed_target(encoded, target, f"after all {len(packed)} iterations")
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+        unpacked = self._unpack(data, iterations, strict, limits)
+        for _, count, picture in self._pictures([unpacked]):
+            yield count, picture
+
+    def decode_pictures(self, files, iterations=None, strict=False, limits=bitstream.Limits()):
+        results, unpacked = [], {}
+        for place, data in enumerate(files):
+            try:
+                unpacked[place] = self._unpack(data, iterations, strict, limits)
+                results.append([])
+            except CodecError as error:
+                results.append(error)
+        for batch in _batches({place: file.frame for place, file in unpacked.items()}):
+            pictures = self._pictures([unpacked[place] for place in batch])
+            for index, count, picture in pictures:
+                results[batch[index]].append((count, picture))
+        return results
+
+    def _unpack(self, data, iterations, strict, limits):
+        """The `_Unpacked` of a file."""
         contents = bitstream.read(data, strict=strict, limits=limits)
         self.check_model(contents.header)
         held = len(contents.planes)
@@ -169,21 +221,31 @@ class Codec(PictureCodec):
         _check_blocks(contents.header, limits)
         frame = frame_of(contents)
         coder = self.plane_coder(self._plane_shape(frame))
-        unpacked = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
-        yield from self._pictures(unpacked, wanted, frame)
+        planes = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
+        return _Unpacked(frame, planes, wanted)
 
-    def _pictures(self, unpacked, wanted, frame):
-        """Pairs of iteration count and picture, of planes of zeros and ones."""
-        if _is_large(frame):
-            steps, planes = self._tiled_steps, [bits[None] for bits in unpacked]
-        else:
-            # As the binarizer gives them to the encoder's own decoder, in type too.
-            planes = [2.0 * bits[None].astype(np.float32) - 1.0 for bits in unpacked]
-            steps = self._steps
+    def _pictures(self, batch):
+        """The pictures of `_Unpacked`s of one padded size.
+
+        Yields:
+            Index in the batch, iteration count and `image_io.Picture`.
+        """
+        planes = []
+        for index in range(max(len(file.planes) for file in batch)):
+            # Where a file has ended, anything will do.
+            bits = _stacked([file.planes[min(index, len(file.planes) - 1)] for file in batch])
+            if not _is_large(*(STRIDE * side for side in bits.shape[1:3])):
+                # As the binarizer gives them to the encoder's own decoder, in type too.
+                bits = 2.0 * bits.astype(np.float32) - 1.0
+            planes.append(bits)
+        steps = self._tiled_steps if planes[0].dtype == np.uint8 else self._steps
+        wanted = {count for file in batch for count in file.wanted}
         loop = progressive.iterate(steps, planes=planes, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
-            if count in wanted:
-                yield count, _restore(iteration.reconstruction, frame)
+            for index, file in enumerate(batch):
+                if count in file.wanted:
+                    shown = _Shown(iteration.reconstruction, index)
+                    yield index, count, shown.picture(file.frame)
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
         """The bits of a file, which are the same wherever it is read.
@@ -236,12 +298,90 @@ class Codec(PictureCodec):
                 f"{self.config.name!r} was trained for, received {iterations}"
             )
 
-    def _is_enough(self, count, reconstruction, picture, target):
+    def _is_enough(self, count, shown, picture, target):
         if count == (target.iterations or self.config.iterations):
             return True
         if not target.is_of_quality:
             return False
-        return reaches(target, picture.pixels, _restore(reconstruction, picture).pixels)
+        return reaches(target, picture.pixels, shown.picture(picture).pixels)
+
+
+class _Coroutines:
+    """Several coroutines, and what each returned or the `CodecError` that ended it, None so far."""
+
+    def __init__(self, coroutines):
+        self._coroutines = coroutines
+        self.results = [None] * len(coroutines)
+        for number in range(len(coroutines)):
+            self.send(number, None)
+
+    def send(self, number, value):
+        """Hands a value to a coroutine, unless that is finished."""
+        if self.results[number] is not None:
+            return
+        try:
+            self._coroutines[number].send(value)
+        except StopIteration as end:
+            self.results[number] = end.value
+        except CodecError as error:
+            self.results[number] = error
+
+    def unfinished(self, numbers):
+        """Those of the numbers that have no result yet."""
+        return [number for number in numbers if self.results[number] is None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unpacked:
+    """A file whose bits are there, and the iterations whose pictures are wanted."""
+
+    frame: image_io.Picture
+    planes: list  # of uint8 `[H/16, W/16, bits]`, zeros and ones
+    wanted: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """One picture of a batch after some iteration."""
+
+    reconstruction: Any  # `[B, H, W, 3]` in [-1, 1], or a `tiling.TiledPicture`
+    index: int
+
+    @property
+    def is_tiled(self):
+        return isinstance(self.reconstruction, tiling.TiledPicture)
+
+    def picture(self, frame, is_last=False):
+        """In 8 bits, with the size, colour and extras of a picture.
+
+        Args:
+            frame: `image_io.Picture`.
+            is_last: bool. Whether the encoder ends here; it then frees memory first.
+        """
+        if not self.is_tiled:
+            values = _to_numpy(self.reconstruction[self.index])
+            pixels = _to_8_bits(values[: frame.height, : frame.width], frame)
+            return dataclasses.replace(frame, pixels=pixels)
+        if is_last:
+            self.reconstruction.end_encoding()
+        pixels = np.empty(frame.pixels.shape, np.uint8)
+        for (rows, columns), tile in self.reconstruction.tiles():
+            place = pixels[rows, columns]
+            values = tile[self.index, : place.shape[0], : place.shape[1]]
+            place[:] = _to_8_bits(values, frame)
+        return dataclasses.replace(frame, pixels=pixels)
+
+
+def _batches(pictures):
+    """Lists of keys of a dictionary: of pictures to compute together, of one padded size."""
+    groups = {}
+    for key, picture in pictures.items():
+        size = tuple(-(-side // STRIDE) * STRIDE for side in (picture.height, picture.width))
+        groups.setdefault(size, []).append(key)
+    for (height, width), keys in groups.items():
+        most = max(1, _BATCH_PIXELS // (height * width))
+        for start in range(0, len(keys), most):
+            yield keys[start : start + most]
 
 
 def _check_blocks(header, limits):
@@ -255,8 +395,13 @@ def _check_blocks(header, limits):
         )
 
 
-def _is_large(picture):
-    return picture.width * picture.height > _WHOLE_PIXELS
+def _is_large(height, width):
+    return height * width > _WHOLE_PIXELS
+
+
+def _stacked(arrays):
+    """`np.stack`, but without a copy of a single one, which may be large."""
+    return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
 
 
 def _padded(picture):
@@ -265,18 +410,6 @@ def _padded(picture):
     if not picture.is_rgb:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     return image_io.pad_to_multiple(pixels, STRIDE)
-
-
-def _restore(reconstruction, frame):
-    """The 8-bit picture of a reconstruction, with the size, colour and extras of `frame`."""
-    if not isinstance(reconstruction, tiling.TiledPicture):
-        pixels = _to_8_bits(_to_numpy(reconstruction)[0, : frame.height, : frame.width], frame)
-        return dataclasses.replace(frame, pixels=pixels)
-    pixels = np.empty(frame.pixels.shape, np.uint8)
-    for (rows, columns), tile in reconstruction.tiles():
-        place = pixels[rows, columns]
-        place[:] = _to_8_bits(tile[0, : place.shape[0], : place.shape[1]], frame)
-    return dataclasses.replace(frame, pixels=pixels)
 
 
 def _to_8_bits(values, frame):

@@ -61,6 +61,22 @@ class PictureCodec(abc.ABC):
     def encode_picture(self, picture, target=Target(), **options):
         """Returns the `Encoded` of an `image_io.Picture`."""
 
+    def encode_pictures(self, pictures, target=Target(), **options):
+        """Compresses several pictures; small ones of one size together, which is faster.
+
+        Args:
+            pictures: list of `image_io.Picture`.
+            target: `Target` of each.
+            **options: as for `encode_picture`.
+
+        Returns:
+            List with the `Encoded` of each picture, or the `CodecError` that it met.
+
+        Raises:
+            CodecError: the request is wrong for any picture.
+        """
+        return [_caught(self.encode_picture, picture, target, **options) for picture in pictures]
+
     @abc.abstractmethod
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         """Restores a picture with its metadata, at one or more iteration counts.
@@ -78,6 +94,23 @@ class PictureCodec(abc.ABC):
         Raises:
             CodecError: as for `decode`.
         """
+
+    def decode_pictures(self, files, iterations=None, strict=False, limits=bitstream.Limits()):
+        """Restores the pictures of several files; small ones of one size together.
+
+        Args:
+            files: list of bytes, each of a `.rnnc` file, or of its beginning.
+            iterations, strict, limits: as for `decode_picture`, for each of them.
+
+        Returns:
+            List with, for each file, the list of what `decode_picture` yields, or the `CodecError`
+            that it met.
+        """
+
+        def decode(data):
+            return list(self.decode_picture(data, iterations, strict, limits))
+
+        return [_caught(decode, data) for data in files]
 
     def save_preset(self, folder):
         """Writes configuration and weights; `from_preset(folder)` reads them."""
@@ -167,6 +200,14 @@ class PictureCodec(abc.ABC):
                 f"{self.config.name!r} has {self.config.iterations}; the file was not written by "
                 "this codec"
             )
+
+
+def _caught(function, *arguments, **options):
+    """What a function returns, or the `CodecError` that it raises."""
+    try:
+        return function(*arguments, **options)
+    except CodecError as error:
+        return error
 
 
 def frame_of(contents):

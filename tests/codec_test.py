@@ -212,6 +212,103 @@ class LargePictureTest(parameterized.TestCase):
             np.testing.assert_array_equal(picture.pixels, self.codec.decode(data, count))
 
 
+class ManyPicturesTest(parameterized.TestCase):
+    """Several pictures in one call, of which those of one padded size are computed together."""
+
+    SIZES = ((15, 17, "RGB"), (33, 16, "RGBA"), (16, 32, "L"), (1, 30, "RGB"), (9, 25, "LA"))
+
+    def setUp(self):
+        super().setUp()
+        self.codec = testing.make_codec(testing.BLOCKS)
+        self.pictures = [image_io.picture_from_array(testing.make_array(*s)) for s in self.SIZES]
+
+    def batches(self):
+        """How many pictures the network is given at a time, in a list that fills itself."""
+        sizes, analyse = [], self.codec._steps.analyse
+
+        def noted(image, *arguments):
+            sizes.append(len(image))
+            return analyse(image, *arguments)
+
+        self.enterContext(mock.patch.object(self.codec._steps, "analyse", noted))
+        return sizes
+
+    @parameterized.parameters(
+        {"pixels": 2**20, "together": [4, 4, 4, 1, 1, 1]},
+        {"pixels": 3 * 16 * 32, "together": [3, 3, 3, 1, 1, 1, 1, 1, 1]},
+        {"pixels": 1, "together": 15 * [1]},
+    )
+    def test_each_has_the_file_that_it_has_alone(self, pixels, together):
+        expected = [self.codec.encode_picture(picture) for picture in self.pictures]
+        sizes = self.batches()
+        with mock.patch("rnn_codec.codec._BATCH_PIXELS", pixels):
+            results = self.codec.encode_pictures(self.pictures)
+        self.assertEqual(sizes, together)
+        for encoded, alone in zip(results, expected, strict=True):
+            # A feature next to zero might round to the other side in another batch.
+            planes = [np.stack(self.codec.read_planes(e.data)) for e in (encoded, alone)]
+            self.assertLess(np.mean(planes[0] != planes[1]), 0.01)
+            restored = image_io.picture_from_array(self.codec.decode(encoded.data)).pixels
+            np.testing.assert_allclose(restored, encoded.picture.pixels, atol=1)
+
+    def test_each_stops_at_its_own_target(self):
+        shape = (16, 32)
+        pictures = [
+            image_io.picture_from_array(array)
+            for array in (np.full((*shape, 3), 128, np.uint8), testing.make_array(*shape))
+        ]
+        figures = [[e.psnr_db for e in encode_each(self.codec, p).values()] for p in pictures]
+        target = Target(target_psnr=np.mean([max(row) for row in figures]))
+        expected = [self.codec.encode_picture(picture, target) for picture in pictures]
+        self.assertLen({encoded.iterations for encoded in expected}, 2)
+        results = self.codec.encode_pictures(pictures, target)
+        self.assertEqual([e.iterations for e in results], [e.iterations for e in expected])
+        self.assertEqual([e.warnings for e in results], [e.warnings for e in expected])
+
+    def test_a_fault_of_one_is_its_result(self):
+        whole = self.codec.encode_picture(self.pictures[1])
+        target = Target(target_bytes=len(whole.data) // 2)
+        results = self.codec.encode_pictures(self.pictures, target)
+        faulty = [isinstance(result, CodecError) for result in results]
+        self.assertEqual(faulty, [self.fails(picture, target) for picture in self.pictures])
+        self.assertLen(set(faulty), 2)
+
+    def fails(self, picture, target):
+        try:
+            self.codec.encode_picture(picture, target)
+        except CodecError:
+            return True
+        return False
+
+    def test_a_wrong_request_is_refused(self):
+        with self.assertRaisesRegex(CodecError, "expected 1 to 3 iterations"):
+            self.codec.encode_pictures(self.pictures, Target(iterations=99))
+
+    def test_none_are_none(self):
+        self.assertEqual(self.codec.encode_pictures([]), [])
+        self.assertEqual(self.codec.decode_pictures([]), [])
+
+    @parameterized.parameters(None, "all", [[2]])
+    def test_files_of_any_length_are_decoded_as_alone(self, iterations):
+        data = [self.codec.encode_picture(picture).data for picture in self.pictures]
+        data[0] = rnn_codec.truncate(data[0], 2)
+        results = self.codec.decode_pictures([b"nothing", *data], iterations)
+        self.assertIsInstance(results[0], BitstreamError)
+        for file, pairs in zip(data, results[1:], strict=True):
+            expected = list(self.codec.decode_picture(file, iterations))
+            self.assertEqual([count for count, _ in pairs], [count for count, _ in expected])
+            for (_, picture), (_, alone) in zip(pairs, expected):
+                np.testing.assert_allclose(picture.pixels, alone.pixels, atol=1)
+                np.testing.assert_equal(picture.alpha, alone.alpha)
+
+    def test_iterations_that_one_file_does_not_hold_are_its_fault(self):
+        data = [self.codec.encode_picture(picture).data for picture in self.pictures[:2]]
+        data[0] = rnn_codec.truncate(data[0], 1)
+        first, second = self.codec.decode_pictures(data, [3])
+        self.assertRegex(str(first), "expected 1 to 1 iterations")
+        self.assertLen(second, 1)
+
+
 class EncodeTest(parameterized.TestCase):
     @parameterized.parameters(*COUNTS)
     def test_truncated_file_is_that_of_fewer_iterations(self, count):

@@ -327,10 +327,14 @@ class StubTask(files.Task):
     def __init__(self, job, test):
         super().__init__(job)
         self._test = test
-        self.pixels = test.pixels
+        self.pixels = test.pixels.get(job.source, 10**6)
 
     def read(self):
         self._test.note("read", self.job)
+
+    @classmethod
+    def code_together(cls, tasks):
+        tasks[0]._test.together.append("".join(task.job.source for task in tasks))
 
     def code(self):
         self._test.note("code", self.job)
@@ -346,11 +350,12 @@ class RunTasksTest(FilesTest):
 
     def setUp(self):
         super().setUp()
-        self.pixels = 1
+        self.pixels = {}  # {source: of its picture}
         self.hooks = {}  # {(stage, source): function}
         self.noted = []
         self.threads = {}
         self.seconds = []
+        self.together = []
 
     def note(self, stage, job):
         self.threads[stage, job.source] = threading.current_thread()
@@ -393,6 +398,31 @@ class RunTasksTest(FilesTest):
             position = self.noted.index(("code", name))
             self.assertNotIn(("read", "abcdef"[index + 2]), self.noted[:position])
 
+    def test_small_pictures_are_coded_together(self):
+        self.pixels = dict.fromkeys("bcdefh", 1)
+        self.fail_at("read", "d", ImageError("d: damaged"))
+        code, out, _ = self.run_tasks("abcdefgh")
+        # One that is not small is the last of its group: its size is known once it was read.
+        self.assertEqual(self.together, ["bcefg"])
+        self.assertEqual(out, [f"{name}: done" for name in "abcefgh"])
+        self.assertEqual(code, 1)
+
+    @parameterized.parameters({"pixels": 1, "group": 64}, {"pixels": 2**18, "group": 8})
+    def test_only_so_many_are_coded_together(self, pixels, group):
+        names = [chr(ord("a") + number) for number in range(20)]
+        names = [a + b for a in names for b in "abcd"]
+        self.pixels = dict.fromkeys(names, pixels)
+        self.run_tasks(names)
+        groups = [names[start : start + group] for start in range(0, len(names), group)]
+        self.assertEqual(self.together, ["".join(names) for names in groups])
+
+    def test_what_fails_for_all_is_left_to_each(self):
+        self.pixels = dict.fromkeys("abcd", 1)
+        with mock.patch.object(StubTask, "code_together", side_effect=MemoryError) as together:
+            code, out, _ = self.run_tasks()
+        together.assert_called_once()
+        self.assertEqual((code, out), (0, [f"{name}: done" for name in "abcd"]))
+
     def test_two_files_at_most_are_being_written(self):
         both, checked, third = (
             threading.Barrier(2, timeout=60),
@@ -431,7 +461,7 @@ class RunTasksTest(FilesTest):
         self.assertLess(max(counts), 8)
 
     def test_nothing_runs_beside_a_large_picture(self):
-        self.pixels = 10**9
+        self.pixels = dict.fromkeys("abc", 10**9)
         self.run_tasks("abc")
         stages = [(stage, name) for name in "abc" for stage in ("read", "code", "write")]
         self.assertEqual(self.noted, stages)

@@ -140,6 +140,19 @@ class RoundTripTest(parameterized.TestCase):
         restoration = hybrid_codec._Restoration(codec, compact, reduction, image.shape, condition)
         return restoration.pixels(64)
 
+    def test_several_in_one_call(self):
+        codec = testing.make_hybrid()
+        pictures = [image_io.picture_from_array(testing.make_array(*size)) for size in SIZES]
+        target = Target(target_bytes=len(codec.encode_picture(pictures[-2]).data))
+        results = codec.encode_pictures(pictures, target, base="jpeg")
+        for picture, result in zip(pictures, results, strict=True):
+            self.assertEqual(result.data, codec.encode_picture(picture, target, base="jpeg").data)
+        files = [result.data for result in results]
+        *decoded, fault = codec.decode_pictures([*files, files[0][:20]])
+        for result, ((_, picture),) in zip(results, decoded, strict=True):
+            np.testing.assert_array_equal(picture.pixels, result.picture.pixels)
+        self.assertIsInstance(fault, BitstreamError)
+
     @parameterized.parameters(*testing.HYBRIDS)
     def test_tiles_do_not_show(self, networks):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(150, 90)

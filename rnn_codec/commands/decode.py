@@ -8,6 +8,7 @@ decode.py --extract photo.rnnc                              photo.jpg, of the hy
 decode.py --restore photo.jpg                               photo.restored.png, of any JPEG file
 """
 
+import collections
 import functools
 import hashlib
 import os
@@ -172,6 +173,7 @@ class _Decoding(files.Task):
         super().__init__(job)
         self._taken = taken
         self._limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
+        self._pictures = None
 
     def read(self):
         self._format = _image_format(self.job)
@@ -182,15 +184,32 @@ class _Decoding(files.Task):
         self._targets = _targets(self.job, len(contents.planes), self._taken)
         self.pixels = contents.header.width * contents.header.height
 
+    @classmethod
+    def code_together(cls, tasks):
+        by_preset = collections.defaultdict(list)
+        for task in tasks:
+            by_preset[task._preset].append(task)
+        for preset, tasks in by_preset.items():
+            codec = _load_codec(preset)
+            data = [task._data for task in tasks]
+            decoded = codec.decode_pictures(data, _counts(), _STRICT.value, tasks[0]._limits)
+            for task, pictures in zip(tasks, decoded):
+                task._pictures = pictures
+
     def code(self):
-        codec = files.load_codec(self._preset, _ARITHMETIC.value, _PRECISION.value)
-        counts = list(self._targets)
-        for count, picture in codec.decode_picture(self._data, counts, _STRICT.value, self._limits):
+        codec = _load_codec(self._preset)
+        pictures = self._pictures
+        if pictures is None:
+            # One after the other: all the pictures of a large file may be more than memory holds.
+            pictures = codec.decode_picture(self._data, _counts(), _STRICT.value, self._limits)
+        elif isinstance(pictures, CodecError):
+            raise pictures
+        for count, picture in pictures:
             yield functools.partial(self._write, picture, self._targets[count])
-        self._picture = picture
+        self._picture, self._pictures = picture, None
         self._hash = None
         if _JSON.value:
-            self._hash = _hash(codec, self._data, counts[-1], self._limits)
+            self._hash = _hash(codec, self._data, count, self._limits)
 
     def _write(self, picture, target):
         from rnn_codec import image_io
@@ -279,6 +298,15 @@ def _losses(picture, image_format):
 
     lost = image_io.unstored_metadata(picture, image_format)
     return [f"{image_format} cannot hold the {', '.join(lost)}; left out"] if lost else []
+
+
+def _load_codec(preset):
+    return files.load_codec(preset, _ARITHMETIC.value, _PRECISION.value)
+
+
+def _counts():
+    """The iterations to decode of each file, as `decode_picture` takes them."""
+    return "all" if _ALL.value else _ITERATIONS.value and [_ITERATIONS.value]
 
 
 def _preset_of(contents):

@@ -13,7 +13,7 @@ from absl import app, flags
 
 from rnn_codec import hybrid_config
 from rnn_codec.commands import files
-from rnn_codec.errors import PresetError
+from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -120,6 +120,7 @@ class _Encoding(files.Task):
     def __init__(self, job, target):
         super().__init__(job)
         self._target = target
+        self._encoded = None
 
     def read(self):
         from rnn_codec import image_io
@@ -130,10 +131,19 @@ class _Encoding(files.Task):
         self._input_bytes = len(data)
         self.pixels = picture.width * picture.height
 
-    def code(self):
+    @classmethod
+    def code_together(cls, tasks):
         codec = _load_codec()
-        options = _options(codec.config)
-        self._encoded = codec.encode_picture(self._picture, self._target, **options)
+        pictures, target = [task._picture for task in tasks], tasks[0]._target
+        encoded = codec.encode_pictures(pictures, target, **_options(codec.config))
+        for task, result in zip(tasks, encoded):
+            task._encoded = result
+
+    def code(self):
+        if self._encoded is None:
+            self.code_together([self])
+        if isinstance(self._encoded, CodecError):
+            raise self._encoded
         yield functools.partial(files.write, self.job.target, self._encoded.data, self.job.folder)
 
     def report(self, report, seconds):

@@ -258,8 +258,8 @@ def _print(text, stream):
 class Task:
     """One file's way through `run_tasks`, in the order of the methods; commands fill them in.
 
-    `read` and the functions that `code` yields may run in other threads, `code` and `report` run in
-    the caller's. Reading ends before coding begins, and all writing before the report.
+    `read` and the functions that `code` yields may run in other threads, the others run in the
+    caller's. Reading ends before coding begins, and all writing before the report.
     """
 
     pixels = 0  # of the picture; set by `read`
@@ -271,8 +271,15 @@ class Task:
         """Reads the source, and refuses what the network need not see."""
         raise NotImplementedError
 
+    @classmethod
+    def code_together(cls, tasks):
+        """Runs the network on several small pictures at once, where it can; keeps what comes out.
+
+        Faults of single tasks are theirs to raise from `code`.
+        """
+
     def code(self):
-        """Runs the network; yields a function without arguments for each file to write."""
+        """Runs the network, unless that is done; yields a function for each file to write."""
         raise NotImplementedError
 
     def report(self, report, seconds):
@@ -286,14 +293,16 @@ _WRITERS = 2
 _UNREPORTED = 4
 # Above this, a picture has the memory to itself: the next is not read, and it is written, first.
 _LARGE_PIXELS = 2**25
+# Up to this, pictures are read and coded several at a time: so many, or so many pixels in all.
+_SMALL_PIXELS, _TOGETHER, _TOGETHER_PIXELS = 2**18, 64, 2**21
 
 
 def run_tasks(command, jobs, make_task, as_json, quiet):
     """Takes each job through its `Task`, goes on after a bad file, returns the exit code.
 
-    While the network is at one picture, the next is read and those before are written. Memory is
-    bounded by a few pictures of `_LARGE_PIXELS`, or by what one larger picture takes on its own.
-    Reports come in the order of the jobs.
+    While the network is at a picture, or at several small ones, the next are read and those before
+    are written. Memory is bounded by a few pictures of `_LARGE_PIXELS`, or by what one larger
+    picture takes on its own. Reports come in the order of the jobs.
 
     Args:
         command: str. Starts the lines on stderr.
@@ -305,26 +314,55 @@ def run_tasks(command, jobs, make_task, as_json, quiet):
         PresetError: from a task; no other file would fare better.
     """
     report = Report(command, jobs, as_json, quiet)
+    waiting = collections.deque(jobs)
     with _progress_bar(jobs) as bar, ThreadPoolExecutor(1) as reader, _Writers() as writers:
         unreported = collections.deque()
         ahead = None
-        for job, following in zip(jobs, [*jobs[1:], None]):
-            run = ahead or _Run(make_task(job))
-            run.finish_reading()
+        while ahead or waiting:
+            runs = ahead.result() if ahead else _read_some(waiting, make_task)
             ahead = None
-            # Only files: a stream may wait for ever, and an interrupt does not reach threads.
-            if following and not run.is_large and os.path.isfile(following.source):
-                ahead = _Run(make_task(following))
-                ahead.start_reading(reader)
-            run.code(writers)
-            unreported.append(run)
-            while unreported and (unreported[0].is_done or len(unreported) > _UNREPORTED):
-                unreported.popleft().report(report)
-                bar.update()
+            if waiting and not runs[-1].is_large and _is_file(waiting[0]):
+                ahead = reader.submit(_read_some, waiting, make_task)
+            _code_together(runs)
+            for run in runs:
+                run.code(writers)
+                unreported.append(run)
+                while unreported and (unreported[0].is_done or len(unreported) > _UNREPORTED):
+                    unreported.popleft().report(report)
+                    bar.update()
         for run in unreported:
             run.report(report)
             bar.update()
     return report.exit_code(len(jobs))
+
+
+def _read_some(waiting, make_task):
+    """Takes jobs from a deque: one, or several of small pictures. Returns their `_Run`s, read."""
+    runs = []
+    while True:
+        runs.append(_Run(make_task(waiting.popleft())))
+        runs[-1].read()
+        if not waiting or not _is_file(waiting[0]) or not runs[-1].is_small:
+            return runs
+        if len(runs) == _TOGETHER or sum(run.pixels for run in runs) >= _TOGETHER_PIXELS:
+            return runs
+
+
+def _is_file(job):
+    """Only files are read ahead: a stream may wait for ever, and an interrupt reaches no thread."""
+    return os.path.isfile(job.source)
+
+
+def _code_together(runs):
+    runs = [run for run in runs if not run.failed]
+    if len(runs) < 2:
+        return
+    start = time.monotonic()
+    # What fails for all is met again by each alone, which tells of it.
+    with contextlib.suppress(CodecError, MemoryError):
+        runs[0].task.code_together([run.task for run in runs])
+    for run in runs:
+        run.seconds += (time.monotonic() - start) / len(runs)
 
 
 class _Writers:
@@ -351,41 +389,44 @@ class _Run:
     """A task under way. What goes wrong is kept until its turn to be reported."""
 
     def __init__(self, task):
-        self._task = task
+        self.task = task
+        self.seconds = 0.0  # spent on it, but for what `code` and the writing take
         self._parts = []  # futures
         self._fault = None
-        self._read_seconds = 0.0
         self._started = self._finished = 0.0
 
     @property
+    def pixels(self):
+        return self.task.pixels
+
+    @property
+    def is_small(self):
+        return self.pixels <= _SMALL_PIXELS
+
+    @property
     def is_large(self):
-        return self._task.pixels > _LARGE_PIXELS
+        return self.pixels > _LARGE_PIXELS
+
+    @property
+    def failed(self):
+        return self._fault is not None
 
     @property
     def is_done(self):
         return all(part.done() for part in self._parts)
 
-    def start_reading(self, pool):
-        self._parts.append(pool.submit(self._read))
-
-    def finish_reading(self):
-        with self._keep_fault():
-            if self._parts:
-                self._parts[0].result()
-            else:
-                self._read()
-
-    def _read(self):
+    def read(self):
         start = time.monotonic()
-        self._task.read()
-        self._read_seconds = time.monotonic() - start
+        with self._keep_fault():
+            self.task.read()
+        self.seconds += time.monotonic() - start
 
     def code(self, writers):
         if self._fault:
             return
         self._started = time.monotonic()
         with self._keep_fault():
-            for write in self._task.code():
+            for write in self.task.code():
                 timed = functools.partial(self._write, write)
                 if self.is_large:
                     timed()
@@ -397,13 +438,12 @@ class _Run:
         self._finished = time.monotonic()
 
     def report(self, report):
-        with _reported(self._task.job, report):
+        with _reported(self.task.job, report):
             if self._fault:
                 raise self._fault
             for part in self._parts:
                 part.result()
-            seconds = self._read_seconds + self._finished - self._started
-            self._task.report(report, seconds)
+            self.task.report(report, self.seconds + self._finished - self._started)
 
     @contextlib.contextmanager
     def _keep_fault(self):
