@@ -34,8 +34,8 @@ from rnn_codec.targets import Target
 # Pictures of more are computed by tiles: at 300 bytes per pixel, this one takes about 1.3 GB.
 _WHOLE_PIXELS = 2**22
 
-# Pictures of one padded size are computed together, up to so many pixels. In a batch one of 64x64
-# takes a fifth of the time that it takes alone, one of 512x512 nine tenths.
+# Pictures of one padded size are computed together, up to so many pixels, where one graph serves
+# batches of any length. One of 64x64 then takes a fifth of the time that it takes alone.
 _BATCH_PIXELS = 2**20
 
 # So many in blocks are no danger, however few pixels were allowed.
@@ -230,15 +230,18 @@ class Codec(PictureCodec):
         Yields:
             Index in the batch, iteration count and `image_io.Picture`.
         """
-        planes = []
-        for index in range(max(len(file.planes) for file in batch)):
-            # Where a file has ended, anything will do.
-            bits = _stacked([file.planes[min(index, len(file.planes) - 1)] for file in batch])
-            if not _is_large(*(STRIDE * side for side in bits.shape[1:3])):
-                # As the binarizer gives them to the encoder's own decoder, in type too.
-                bits = 2.0 * bits.astype(np.float32) - 1.0
-            planes.append(bits)
-        steps = self._tiled_steps if planes[0].dtype == np.uint8 else self._steps
+        count = max(len(file.planes) for file in batch)
+        # Where a file has ended, any bits will do.
+        planes = [
+            _stacked([file.planes[min(index, len(file.planes) - 1)] for file in batch])
+            for index in range(count)
+        ]
+        if _is_large(*(STRIDE * side for side in planes[0].shape[1:3])):
+            steps = self._tiled_steps
+        else:
+            # As the binarizer gives them to the encoder's own decoder, in type too.
+            planes = [2.0 * bits.astype(np.float32) - 1.0 for bits in planes]
+            steps = self._steps
         wanted = {count for file in batch for count in file.wanted}
         loop = progressive.iterate(steps, planes=planes, wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
@@ -307,7 +310,11 @@ class Codec(PictureCodec):
 
 
 class _Coroutines:
-    """Several coroutines, and what each returned or the `CodecError` that ended it, None so far."""
+    """Runs several coroutines, each up to its first `yield` at once.
+
+    Attributes:
+        results: list of what each returned, or the `CodecError` that ended it; None while it runs.
+    """
 
     def __init__(self, coroutines):
         self._coroutines = coroutines
@@ -324,7 +331,7 @@ class _Coroutines:
         except StopIteration as end:
             self.results[number] = end.value
         except CodecError as error:
-            self.results[number] = error
+            self.results[number] = error.with_traceback(None)  # which would keep all of them
 
     def unfinished(self, numbers):
         """Those of the numbers that have no result yet."""
@@ -379,7 +386,8 @@ def _batches(pictures):
         size = tuple(-(-side // STRIDE) * STRIDE for side in (picture.height, picture.width))
         groups.setdefault(size, []).append(key)
     for (height, width), keys in groups.items():
-        most = max(1, _BATCH_PIXELS // (height * width))
+        most = 1 if compilation.compiles_each_size() else _BATCH_PIXELS // (height * width)
+        most = max(1, most)
         for start in range(0, len(keys), most):
             yield keys[start : start + most]
 

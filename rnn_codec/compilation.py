@@ -1,7 +1,8 @@
 """The steps of a network as compiled functions, on whichever backend Keras runs.
 
 Encoder and decoder must call the very same compiled functions: that is what makes a decoded picture
-equal the encoder's own to the last bit on one machine.
+equal the encoder's own on one machine, to the last bit where both compute it whole and alone. In
+tiles and batches a pixel may round to the level beside.
 """
 
 import keras
@@ -51,6 +52,11 @@ def _cpu_flags():
     except OSError:
         return set()
     return set(lines[0].split()) if lines else set()
+
+
+def compiles_each_size():
+    """Whether a graph serves only pictures of one size, and batches of one length."""
+    return keras.backend.backend() == "jax"
 
 
 def compile_for_inference(function, network):

@@ -19,7 +19,7 @@ class Encoded:
     data: bytes
     iterations: int
     original: image_io.Picture
-    picture: image_io.Picture  # what `decode` returns for `data`
+    picture: image_io.Picture  # what `decode` returns for `data`, but for rounding
     warnings: tuple[str, ...] = ()
 
     @property
@@ -70,10 +70,11 @@ class PictureCodec(abc.ABC):
             **options: as for `encode_picture`.
 
         Returns:
-            List with the `Encoded` of each picture, or the `CodecError` that it met.
+            List with the `Encoded` of each picture, or the `CodecError` that it met. In a batch the
+            network may round otherwise than for one picture, and a bit may differ for it.
 
         Raises:
-            CodecError: the request is wrong for any picture.
+            CodecError: the request would be wrong for any picture.
         """
         return [_caught(self.encode_picture, picture, target, **options) for picture in pictures]
 
@@ -207,7 +208,7 @@ def _caught(function, *arguments, **options):
     try:
         return function(*arguments, **options)
     except CodecError as error:
-        return error
+        return error.with_traceback(None)  # which would keep the pictures alive
 
 
 def frame_of(contents):

@@ -24,7 +24,10 @@ class Reach:
 
 
 def measure(network):
-    """The `Reach` of a `progressive.ProgressiveNetwork`."""
+    """The `Reach` of a `progressive.ProgressiveNetwork`.
+
+    What it has beside its stacks, `block_transform` and the rest, stays in the block.
+    """
     encoder, scale = _through(network.encoder.stack)
     decoder, scale = _through(network.decoder.stack, scale)
     synthesis, _ = _through([network.synthesis], scale)

@@ -52,6 +52,10 @@ class TiledSteps:
         if not network.accumulates:
             self._advancing = _margins(network, encoding=False, synthesise=False)
         self.margin = self._analysing.bits
+        if tile < self.margin or tile % 2:
+            raise ValueError(
+                f"tile must be even and at least {self.margin} blocks. Received: tile={tile}"
+            )
 
     def initial_states(self, batch, height, width, encoding=True):
         rows, columns = height // STRIDE, width // STRIDE
@@ -127,11 +131,11 @@ class TiledSteps:
 
 
 class _Margins(typing.NamedTuple):
-    """What is computed around a tile, in blocks, until it is right itself."""
+    """Blocks around a tile that each part of the network must be given."""
 
-    bits: int  # what the decoder is given
-    features: int | None  # what the synthesis is given; None where there is to be no picture
-    picture: int  # what the encoder is given; 0 where nothing is to be encoded
+    bits: int  # the decoder
+    features: int | None  # the synthesis; None where there is to be no picture
+    picture: int  # the encoder; 0 where nothing is to be encoded
 
 
 def _margins(network, encoding, synthesise=True):
@@ -176,19 +180,25 @@ class TiledPicture:
 
 
 class _Window:
-    """A tile and a margin, in blocks, cut off at the picture's borders."""
+    """A tile and a margin, in blocks, cut off at the picture's borders.
 
-    def __init__(self, size, tile, margin=0):
+    Args:
+        size: rows and columns of the picture.
+        inner: of the tile, pairs of the first row, or column, and the one after the last.
+        margin: int. How many more `outer` has on each side.
+    """
+
+    def __init__(self, size, inner, margin=0):
         self.size = size
-        self.tile = tile  # first and last but one of rows, and of columns
+        self.inner = inner
         self.outer = tuple(
             (max(0, start - margin), min(stop + margin, last))
-            for (start, stop), last in zip(tile, size)
+            for (start, stop), last in zip(inner, size)
         )
 
     def widened(self, margin):
         """The same tile with another margin."""
-        return _Window(self.size, self.tile, margin)
+        return _Window(self.size, self.inner, margin)
 
     @property
     def pixels(self):
@@ -299,7 +309,7 @@ class _Canvas:
         return states
 
     def _before_sweep(self, window, array, key):
-        (top, _), (left, _) = window.tile
+        (top, _), (left, _) = window.inner
         (first_row, _), (first_column, last_column) = window.outer
         scale = array.shape[1] // self.size[0]
         part = window.cut(array).copy()
@@ -313,7 +323,7 @@ class _Canvas:
 
     def write(self, window, states):
         """Puts the tile's part of new states of a window into the picture's."""
-        (top, bottom), (left, right) = window.tile
+        (top, bottom), (left, right) = window.inner
         tile = window.widened(0)
         self._before, self._below[left] = {}, {}
         for name, state in self._states.items():

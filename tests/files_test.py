@@ -1,5 +1,6 @@
 """Tests for rnn_codec/commands/files.py."""
 
+import concurrent.futures
 import errno
 import io
 import json
@@ -345,6 +346,15 @@ class StubTask(files.Task):
         report.result(f"{self.job.name}: done", {"input": self.job.name})
 
 
+def write_at_once(writers, write):
+    """For `files._Writers.submit`, where threads would race for a clock."""
+    del writers
+    write()
+    future = concurrent.futures.Future()
+    future.set_result(None)
+    return future
+
+
 class RunTasksTest(FilesTest):
     """Stages of files `a`, `b`, ... , whose hooks may wait for each other or fail."""
 
@@ -402,8 +412,7 @@ class RunTasksTest(FilesTest):
         self.pixels = dict.fromkeys("bcdefh", 1)
         self.fail_at("read", "d", ImageError("d: damaged"))
         code, out, _ = self.run_tasks("abcdefgh")
-        # One that is not small is the last of its group: its size is known once it was read.
-        self.assertEqual(self.together, ["bcefg"])
+        self.assertEqual(self.together, ["bcef"])
         self.assertEqual(out, [f"{name}: done" for name in "abcefgh"])
         self.assertEqual(code, 1)
 
@@ -415,6 +424,27 @@ class RunTasksTest(FilesTest):
         self.run_tasks(names)
         groups = [names[start : start + group] for start in range(0, len(names), group)]
         self.assertEqual(self.together, ["".join(names) for names in groups])
+
+    def test_seconds_of_those_coded_together_go_by_pixels(self):
+        self.pixels = {"a": 1000, "b": 3000}
+        clock = iter(range(0, 1000, 10))
+        # Reading takes 10 of each, both together 10, coding and writing 10 of each.
+        with (
+            mock.patch("time.monotonic", lambda: next(clock)),
+            mock.patch.object(files._Writers, "submit", write_at_once),
+        ):
+            self.run_tasks("ab")
+        self.assertEqual(self.seconds, [10 + 2.5 + 10, 10 + 7.5 + 10])
+
+    def test_fault_of_the_preset_ends_a_group_too(self):
+        self.pixels = dict.fromkeys("abcd", 1)
+        self.fail_at("code", "a", PresetError("'absent': expected a preset"))
+        error = PresetError("'absent': expected a preset")
+        with (
+            mock.patch.object(StubTask, "code_together", side_effect=error),
+            self.assertRaises(PresetError),
+        ):
+            self.run_tasks()
 
     def test_what_fails_for_all_is_left_to_each(self):
         self.pixels = dict.fromkeys("abcd", 1)
@@ -465,6 +495,20 @@ class RunTasksTest(FilesTest):
         self.run_tasks("abc")
         stages = [(stage, name) for name in "abc" for stage in ("read", "code", "write")]
         self.assertEqual(self.noted, stages)
+
+    def test_a_large_picture_is_gone_before_the_next_is_read(self):
+        self.pixels = dict.fromkeys("abc", 10**9)
+        alive, counts = weakref.WeakSet(), []
+
+        def make_task(job):
+            task = StubTask(job, self)
+            alive.add(task)
+            return task
+
+        for name in "abc":
+            self.hooks["read", name] = lambda: counts.append(len(alive))
+        self.run_tasks("abc", make_task=make_task)
+        self.assertEqual(counts, [1, 1, 1])
 
     def test_what_may_wait_for_ever_is_read_where_an_interrupt_arrives(self):
         os.mkfifo("c")

@@ -59,16 +59,29 @@ class ReceptiveFieldTest(parameterized.TestCase):
             return network.decode_bits(bits, decoder, 0)
 
         features, _ = decode(bits, decoder)
-        for name, function, arguments in (
+        parts = [
             ("encoder", analyse, (image, encoder)),
             ("decoder", decode, (bits, decoder)),
             ("synthesis", network.synthesis, (features,)),
-        ):
+        ]
+        for name, function, arguments in parts:
             changed = reached(
                 function(*arguments), function(*keras.tree.map_structure(spoilt, arguments))
             )
             with self.subTest(name):
                 self.assertEqual(in_blocks(changed), in_blocks(getattr(reach, name)))
+
+    def test_gains(self):
+        network = networks.shared_network(networks.SCALED)
+        # Strides 2, each 3x3 reads one position more than its own two: 1 + 2 + 4 + 8.
+        self.assertEqual(receptive_field.measure(network).gain, 15)
+        pictures = np.zeros((1, 256, 256, 3), np.float32)
+        pictures[:, 128 + 15, 128] = np.nan  # of the block from 128 to 160 and the one above
+        rows = np.isnan(keras.ops.convert_to_numpy(network.gain(pictures))).any(axis=(0, 2, 3))
+        self.assertEqual(np.flatnonzero(rows).tolist(), [4])
+        pictures[:, 128 + 14, 128] = np.nan
+        rows = np.isnan(keras.ops.convert_to_numpy(network.gain(pictures))).any(axis=(0, 2, 3))
+        self.assertEqual(np.flatnonzero(rows).tolist(), [3, 4])
 
     def test_default_preset(self):
         config = presets.load(load_weights=False).config

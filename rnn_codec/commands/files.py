@@ -330,6 +330,7 @@ def run_tasks(command, jobs, make_task, as_json, quiet):
                 while unreported and (unreported[0].is_done or len(unreported) > _UNREPORTED):
                     unreported.popleft().report(report)
                     bar.update()
+            runs = run = None  # a large picture is gone before the next is read
         for run in unreported:
             run.report(report)
             bar.update()
@@ -354,15 +355,17 @@ def _is_file(job):
 
 
 def _code_together(runs):
-    runs = [run for run in runs if not run.failed]
+    # The last one's size was not known before it was read.
+    runs = [run for run in runs if run.is_small and not run.failed]
     if len(runs) < 2:
         return
     start = time.monotonic()
     # What fails for all is met again by each alone, which tells of it.
     with contextlib.suppress(CodecError, MemoryError):
         runs[0].task.code_together([run.task for run in runs])
+    seconds, pixels = time.monotonic() - start, sum(run.pixels for run in runs)
     for run in runs:
-        run.seconds += (time.monotonic() - start) / len(runs)
+        run.seconds += seconds * run.pixels / pixels
 
 
 class _Writers:
