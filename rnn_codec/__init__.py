@@ -16,7 +16,7 @@ from rnn_codec.errors import (
     PresetError,
 )
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 __all__ = [
     "BitstreamError",

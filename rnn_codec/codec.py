@@ -204,7 +204,7 @@ class Codec(PictureCodec):
                 unpacked[place] = self._unpack(data, iterations, strict, limits)
                 results.append([])
             except CodecError as error:
-                results.append(error)
+                results.append(error.with_traceback(None))
         for batch in _batches({place: file.frame for place, file in unpacked.items()}):
             pictures = self._pictures([unpacked[place] for place in batch])
             for index, count, picture in pictures:

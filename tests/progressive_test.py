@@ -213,7 +213,7 @@ class CompiledTest(parameterized.TestCase):
             np.testing.assert_array_equal(decode(compiled, planes), pictures)
 
     @pytest.mark.tensorflow
-    def test_tensorflow_traces_once_for_all_sizes(self):
+    def test_tensorflow_traces_once_for_all_sizes_and_batches(self):
         network, traces = make_network(BLOCKS), collections.Counter()
 
         def counting(name):
@@ -231,7 +231,8 @@ class CompiledTest(parameterized.TestCase):
                 stack.enter_context(mock.patch.object(network, name, counting(name)))
             compiled = compilation.CompiledSteps(network)
         for size in range(20):
-            planes, _ = encode(compiled, make_picture(16 + 16 * size, 336 - 16 * size))
+            picture = make_picture(16 + 16 * size, 336 - 16 * size, batch=1 + size % 3)
+            planes, _ = encode(compiled, picture)
             decode(compiled, planes)
         self.assertEqual(traces, dict.fromkeys(names, 1))
 

@@ -16,7 +16,7 @@ import os
 from absl import app, flags
 
 from rnn_codec import bitstream, hybrid_config
-from rnn_codec.commands import files
+from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError, PresetError
 
 _INPUT = flags.DEFINE_multi_string(
@@ -77,21 +77,21 @@ def _run(argv):
     _check_modes()
     if _INFO.value:
         jobs = [files.Job(source, "") for source, _ in files.sources(inputs, {_EXTENSION})]
-        return files.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
+        return tasks.run_all("decode", jobs, _print_info, _JSON.value, quiet=False)
     if _EXTRACT.value:
         # The extension is known only once the file was read.
         jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _stem, overwrite=True)
         extract = functools.partial(_extract, taken=files.real_sources(jobs))
-        return files.run_all("decode", jobs, extract, _JSON.value, _QUIET.value)
+        return tasks.run_all("decode", jobs, extract, _JSON.value, _QUIET.value)
     if _RESTORE.value:
         extensions = _picture_extensions()
         jobs = files.plan(inputs, _OUTPUT.value, extensions, _rename_restored, _OVERWRITE.value)
-        return files.run_tasks("decode", jobs, _Restoring, _JSON.value, _QUIET.value)
+        return tasks.run_tasks("decode", jobs, _Restoring, _JSON.value, _QUIET.value)
     # The numbered names are checked once their number is known.
     overwrite = _OVERWRITE.value or _ALL.value
     jobs = files.plan(inputs, _OUTPUT.value, {_EXTENSION}, _rename, overwrite)
     make_task = functools.partial(_Decoding, taken=files.real_sources(jobs))
-    return files.run_tasks("decode", jobs, make_task, _JSON.value, _QUIET.value)
+    return tasks.run_tasks("decode", jobs, make_task, _JSON.value, _QUIET.value)
 
 
 def _rename(name):
@@ -166,7 +166,7 @@ def _print_info(job, report):
     report.result("\n".join(lines), {"input": job.name, **info.as_dict()})
 
 
-class _Decoding(files.Task):
+class _Decoding(tasks.Task):
     """A file on its way to one picture or several."""
 
     def __init__(self, job, taken):
@@ -185,15 +185,15 @@ class _Decoding(files.Task):
         self.pixels = contents.header.width * contents.header.height
 
     @classmethod
-    def code_together(cls, tasks):
+    def code_together(cls, group):
         by_preset = collections.defaultdict(list)
-        for task in tasks:
+        for task in group:
             by_preset[task._preset].append(task)
-        for preset, tasks in by_preset.items():
+        for preset, group in by_preset.items():
             codec = _load_codec(preset)
-            data = [task._data for task in tasks]
-            decoded = codec.decode_pictures(data, _counts(), _STRICT.value, tasks[0]._limits)
-            for task, pictures in zip(tasks, decoded):
+            data = [task._data for task in group]
+            decoded = codec.decode_pictures(data, _counts(), _STRICT.value, group[0]._limits)
+            for task, pictures in zip(group, decoded):
                 task._pictures = pictures
 
     def code(self):
@@ -245,7 +245,7 @@ class _Decoding(files.Task):
         return _losses(self._picture, self._format)
 
 
-class _Restoring(files.Task):
+class _Restoring(tasks.Task):
     """A picture that a standard codec has stored, on its way through RecCNN."""
 
     def read(self):

@@ -12,7 +12,7 @@ import os
 from absl import app, flags
 
 from rnn_codec import hybrid_config
-from rnn_codec.commands import files
+from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.targets import Target
 
@@ -95,7 +95,7 @@ def _run(argv):
         _OVERWRITE.value,
     )
     make_task = functools.partial(_Encoding, target=target)
-    return files.run_tasks("encode", jobs, make_task, _JSON.value, _QUIET.value)
+    return tasks.run_tasks("encode", jobs, make_task, _JSON.value, _QUIET.value)
 
 
 def _target():
@@ -114,7 +114,7 @@ def _extensions():
     return image_io.IMAGE_EXTENSIONS
 
 
-class _Encoding(files.Task):
+class _Encoding(tasks.Task):
     """A picture on its way into a file."""
 
     def __init__(self, job, target):
@@ -132,11 +132,11 @@ class _Encoding(files.Task):
         self.pixels = picture.width * picture.height
 
     @classmethod
-    def code_together(cls, tasks):
+    def code_together(cls, group):
         codec = _load_codec()
-        pictures, target = [task._picture for task in tasks], tasks[0]._target
+        pictures, target = [task._picture for task in group], group[0]._target
         encoded = codec.encode_pictures(pictures, target, **_options(codec.config))
-        for task, result in zip(tasks, encoded):
+        for task, result in zip(group, encoded):
             task._encoded = result
 
     def code(self):
