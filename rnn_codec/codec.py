@@ -139,7 +139,10 @@ class Codec(PictureCodec):
         self._check_iterations(target.iterations)
         entropy = self._entropy(entropy)
         packing = _Coroutines([self._pack(picture, target, entropy) for picture in pictures])
-        for batch in _batches({i: pictures[i] for i in packing.unfinished(range(len(pictures)))}):
+        waiting = {i: pictures[i] for i in packing.unfinished(range(len(pictures)))}
+        # Pictures reach a quality after one iteration or after all, and a batch runs for the last.
+        most_pixels = 0 if target.is_of_quality else _BATCH_PIXELS
+        for batch in _batches(waiting, most_pixels):
             self._encode(packing, batch, _stacked([_padded(pictures[i]) for i in batch]))
         return packing.results
 
@@ -205,7 +208,8 @@ class Codec(PictureCodec):
                 results.append([])
             except CodecError as error:
                 results.append(error.with_traceback(None))
-        for batch in _batches({place: file.frame for place, file in unpacked.items()}):
+        frames = {place: file.frame for place, file in unpacked.items()}
+        for batch in _batches(frames, _BATCH_PIXELS):
             pictures = self._pictures([unpacked[place] for place in batch])
             for index, count, picture in pictures:
                 results[batch[index]].append((count, picture))
@@ -379,15 +383,16 @@ class _Shown:
         return dataclasses.replace(frame, pixels=pixels)
 
 
-def _batches(pictures):
+def _batches(pictures, most_pixels):
     """Lists of keys of a dictionary: of pictures to compute together, of one padded size."""
+    if compilation.compiles_each_size():
+        most_pixels = 0
     groups = {}
     for key, picture in pictures.items():
         size = tuple(-(-side // STRIDE) * STRIDE for side in (picture.height, picture.width))
         groups.setdefault(size, []).append(key)
     for (height, width), keys in groups.items():
-        most = 1 if compilation.compiles_each_size() else _BATCH_PIXELS // (height * width)
-        most = max(1, most)
+        most = max(1, most_pixels // (height * width))
         for start in range(0, len(keys), most):
             yield keys[start : start + most]
 

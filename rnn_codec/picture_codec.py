@@ -62,7 +62,7 @@ class PictureCodec(abc.ABC):
         """Returns the `Encoded` of an `image_io.Picture`."""
 
     def encode_pictures(self, pictures, target=Target(), **options):
-        """Compresses several pictures; small ones of one size together, which is faster.
+        """Compresses several pictures; small ones of one size together, where that is faster.
 
         Args:
             pictures: list of `image_io.Picture`.

@@ -17,7 +17,7 @@ import sys
 
 from absl import app, flags
 
-from rnn_codec.commands import files
+from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, or one image.", required=True)
@@ -69,7 +69,7 @@ def _run(argv):
     names = {path: name for name, path in images.items()}
     work = functools.partial(_measure, names=names, codecs=codecs, results=results)
     jobs = [files.Job(path, "") for path in names]
-    exit_code = files.run_all("evaluate", jobs, work, as_json=False, quiet=True)
+    exit_code = tasks.run_all("evaluate", jobs, work, as_json=False, quiet=True)
     lines = outputs.write(_OUTPUT.value, results, codecs, images, published, _SHOWN.value)
     print("\n".join(lines))
     return exit_code
