@@ -25,7 +25,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 # What does not compute on Keras itself is tested once.
 ONCE := adaptive_model base_codecs bitstream build data evaluate evaluation_codecs \
 	evaluation_curves evaluation_measures evaluation_runner files image_io planes range_coder \
-	report targets
+	report targets tasks
 
 test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	$(BIN)/python $(PYTEST)
