@@ -18,7 +18,7 @@ import typing
 import keras
 import numpy as np
 
-from rnn_codec import progressive, receptive_field
+from rnn_codec import compilation, progressive, receptive_field
 from rnn_codec.config import STRIDE
 
 # Side of a tile in blocks of 16x16 pixels; even, as gains are of 32x32. Wider ones are no faster.
@@ -51,6 +51,12 @@ class TiledSteps:
         self._advancing = self._showing
         if not network.accumulates:
             self._advancing = _margins(network, encoding=False, synthesise=False)
+        if compilation.compiles_each_size():
+            # The encoder's own graphs: fewer to compile, and what it saw to the last bit.
+            self._showing = self._analysing._replace(picture=0)
+            self._advancing = self._showing
+            if not network.accumulates:
+                self._advancing = self._showing._replace(features=None)
         self.margin = self._analysing.bits
         if tile < self.margin or tile % 2:
             raise ValueError(
