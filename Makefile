@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 # What does not compute on Keras itself is tested once.
-ONCE := adaptive_model base_codecs bitstream build data evaluate evaluation_codecs \
+ONCE := adaptive_model base_codecs bitstream data evaluate evaluation_codecs \
 	evaluation_curves evaluation_measures evaluation_runner files image_io planes range_coder \
 	report targets tasks
 
