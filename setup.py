@@ -17,7 +17,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["rnn_codec", "rnn_codec.commands", "rnn_codec.evaluation"],
+    packages=setuptools.find_packages(include=["rnn_codec", "rnn_codec.*"]),
     package_data={"rnn_codec": ["weights/*/*", "evaluation/*.html"]},
     install_requires=[
         "absl-py",

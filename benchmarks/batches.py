@@ -12,9 +12,9 @@ from absl import app, flags
 import numpy as np
 from PIL import Image
 
-from rnn_codec import image_io
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -31,7 +31,7 @@ _ROW = "{:>9} {:>10} {:>10} {:>7} {:>10} {:>10} {:>7} {:>6}"
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.codec import Codec
+    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value, precision=_PRECISION.value)
     print(_ROW.format("", "encode", "together", "ratio", "decode", "together", "ratio", "same"))

@@ -17,7 +17,7 @@ from absl import app, flags
 import numpy as np
 from tqdm import tqdm
 
-from rnn_codec.planes import run
+from rnn_codec.entropy.planes import run
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -29,8 +29,8 @@ _REPEATS = 5
 def main(argv):
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from rnn_codec import image_io
-    from rnn_codec.codec import Codec
+    from rnn_codec.pictures import image_io
+    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
     if codec.context_model is None:

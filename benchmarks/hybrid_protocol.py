@@ -26,8 +26,10 @@ from absl import app, flags
 import numpy as np
 from tqdm import tqdm
 
-from rnn_codec import base_codecs, image_io, metrics, presets
+from rnn_codec import presets
 from rnn_codec.commands import files
+from rnn_codec.pictures import image_io, metrics
+from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 
 _IMAGES = flags.DEFINE_string("images", "../shared/data/set12", "Folder of grey images.")
@@ -72,9 +74,9 @@ def main(argv):
     files.load_keras()
     if not _OPTIMISED.value:
         base_codecs.CODECS["jpeg"] = _BaselineJpeg
-    from rnn_codec.codec import Codec
-    from rnn_codec.hybrid_codec import HybridCodec
-    from rnn_codec.hybrid_networks import HybridNetwork
+    from rnn_codec.hybrid.codec import HybridCodec
+    from rnn_codec.hybrid.networks import HybridNetwork
+    from rnn_codec.recurrent.codec import Codec
 
     plain = HybridNetwork.create(presets.CONFIGS["compact_grey"])
     codecs = {"neither": (HybridCodec(presets.from_network(plain)), "half")}

@@ -103,8 +103,9 @@ def _run(variables, arguments, folder):
 
 
 def _write():
-    from rnn_codec import bitstream, image_io
-    from rnn_codec.codec import Codec
+    from rnn_codec.container import bitstream
+    from rnn_codec.pictures import image_io
+    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value, arithmetic=_ARITHMETIC.value)
     digests = {}
@@ -121,8 +122,8 @@ def _write():
 
 
 def _read():
-    from rnn_codec import context_model
-    from rnn_codec.codec import Codec
+    from rnn_codec.entropy import context_model
+    from rnn_codec.recurrent.codec import Codec
 
     if _BLOCK.value:
         context_model._BLOCK = _BLOCK.value

@@ -12,8 +12,8 @@ import os
 from absl import app, flags
 from tqdm import tqdm
 
-from rnn_codec import image_io
 from rnn_codec.commands import files
+from rnn_codec.pictures import image_io
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -23,7 +23,7 @@ _PRECISIONS = ("float32", "bfloat16")
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.codec import Codec
+    from rnn_codec.recurrent.codec import Codec
 
     codecs = {name: Codec.from_preset(_PRESET.value, name) for name in _PRECISIONS}
     directions = _PRECISIONS, _PRECISIONS[::-1]
@@ -47,7 +47,7 @@ def _losses(writer, reader, picture):
 
 def _figures(codec, data, picture):
     """PSNR and MS-SSIM at each iteration count."""
-    from rnn_codec import metrics
+    from rnn_codec.pictures import metrics
 
     restored = codec.decode_picture(data, "all")
     return [

@@ -13,8 +13,10 @@ from absl import app, flags
 import numpy as np
 from tqdm import tqdm
 
-from rnn_codec import data, image_io, metrics, presets
+from rnn_codec import presets
 from rnn_codec.commands import files
+from rnn_codec.pictures import image_io, metrics
+from rnn_codec.training import data
 
 _DATA = flags.DEFINE_string("data", None, "Folder of photographs.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Recurrent. Defaults to the product's preset.")
@@ -31,10 +33,12 @@ def main(argv):
     files.load_keras()
     import keras
 
-    from rnn_codec import hybrid_networks, hybrid_training, progressive
-    from rnn_codec.codec import Codec
-    from rnn_codec.hybrid_codec import HybridCodec
-    from rnn_codec.hybrid_networks import HybridNetwork
+    from rnn_codec.hybrid import networks as hybrid_networks
+    from rnn_codec.hybrid import recipe as hybrid_training
+    from rnn_codec.hybrid.codec import HybridCodec
+    from rnn_codec.hybrid.networks import HybridNetwork
+    from rnn_codec.recurrent import progressive
+    from rnn_codec.recurrent.codec import Codec
 
     keras.utils.set_random_seed(0)
     codec = Codec.from_preset(_PRESET.value, precision="auto")

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 import rnn_codec
-from rnn_codec import image_io
 from rnn_codec.commands import files
+from rnn_codec.pictures import image_io
 from rnn_codec.targets import Target
 
 _PHOTO = flags.DEFINE_string("photo", None, "A photograph.", required=True)
@@ -26,8 +26,8 @@ _SIZES = ((1, 1), (15, 17), (161, 161), (500, 333), (768, 512), (4000, 3000))
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec import metrics
-    from rnn_codec.codec import Codec
+    from rnn_codec.pictures import metrics
+    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
     photo = Image.fromarray(image_io.read_picture(_PHOTO.value).pixels).convert("RGB")

@@ -67,7 +67,10 @@ def main(argv):
 
 def _measure(name, size, precision):
     files.load_keras()
-    from rnn_codec import bitstream, codec, complexity, presets, targets
+    from rnn_codec import presets, targets
+    from rnn_codec.container import bitstream
+    from rnn_codec.layers import complexity
+    from rnn_codec.recurrent import codec
 
     peak = _matrix_product_rate(precision)
     preset = presets.load(name, load_weights=False)
@@ -118,7 +121,8 @@ def _compile(coder, picture):
     """Runs every step once: on a small picture, except where each size is compiled anew."""
     import keras
 
-    from rnn_codec import image_io, targets
+    from rnn_codec import targets
+    from rnn_codec.pictures import image_io
 
     if keras.backend.backend() == "tensorflow":
         picture = image_io.Picture(picture.pixels[:64, :64])
@@ -128,7 +132,7 @@ def _compile(coder, picture):
 def _picture(width, height):
     from PIL import Image
 
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     if _PHOTO.value is None:
         rng = np.random.default_rng(0)
@@ -139,7 +143,8 @@ def _picture(width, height):
 
 
 def _random(config):
-    from rnn_codec import presets, progressive
+    from rnn_codec import presets
+    from rnn_codec.recurrent import progressive
 
     return presets.from_network(progressive.ProgressiveNetwork.create(config))
 
@@ -149,7 +154,7 @@ def _matrix_product_rate(precision, size=2048):
     import keras
     from keras import ops
 
-    from rnn_codec import compilation
+    from rnn_codec.backend import compilation
 
     values = np.random.default_rng(0).random((size, size), np.float32)
     a = ops.cast(ops.convert_to_tensor(values), precision)
@@ -205,7 +210,7 @@ class _Clock(contextlib.ExitStack):
         self._coder = coder
 
     def __enter__(self):
-        from rnn_codec import planes
+        from rnn_codec.entropy import planes
 
         super().__enter__()
         steps, coding = self._coder._steps, planes.PlaneCoder

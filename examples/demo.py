@@ -13,8 +13,8 @@ from absl import app, flags
 from PIL import Image, ImageDraw
 
 import rnn_codec
-from rnn_codec import image_io
 from rnn_codec.commands import files
+from rnn_codec.pictures import image_io
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, instead of the built-in four.")
 _OUTPUT = flags.DEFINE_string("output", "demo_output", "Folder to write to; made if missing.")
@@ -29,7 +29,7 @@ _HEADINGS = f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.codec import Codec
+    from rnn_codec.recurrent.codec import Codec
 
     os.makedirs(_OUTPUT.value, exist_ok=True)
     codec = Codec.from_preset(_PRESET.value)
@@ -73,7 +73,7 @@ def _photos():
 
 def _restore(codec, data, count, original, name):
     """Decodes, writes and prints one restoration; returns it with bytes, bpp, PSNR, MS-SSIM."""
-    from rnn_codec import metrics
+    from rnn_codec.pictures import metrics
 
     ((_, restored),) = codec.decode_picture(data)
     image_io.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))

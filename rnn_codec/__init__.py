@@ -7,7 +7,7 @@ smaller = rnn_codec.truncate(data, iterations=3)
 rnn_codec.read_info(data)
 """
 
-from rnn_codec.bitstream import read_info, truncate
+from rnn_codec.container.bitstream import read_info, truncate
 from rnn_codec.errors import (
     BitstreamError,
     CodecError,
@@ -33,7 +33,7 @@ __all__ = [
 def __getattr__(name):
     # Codec brings Keras and its backend, seconds of imports that the rest does without.
     if name == "Codec":
-        from rnn_codec.codec import Codec
+        from rnn_codec.recurrent.codec import Codec
 
         return Codec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,10 @@ import os
 
 import numpy as np
 
-from rnn_codec import bitstream, image_io, metrics, presets
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.pictures import image_io, metrics
 from rnn_codec.targets import Target
 
 

@@ -19,10 +19,11 @@ import zipfile
 
 import numpy as np
 
-from rnn_codec import context_model, image_io
-from rnn_codec.config import CodecConfig
+from rnn_codec.entropy import context_model
 from rnn_codec.errors import PresetError
-from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent.config import CodecConfig
 
 DEFAULT, DEFAULT_HYBRID = "two_scale_gru", "hybrid"
 

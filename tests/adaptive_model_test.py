@@ -1,9 +1,9 @@
-"""Tests for rnn_codec/adaptive_model.py."""
+"""Tests for rnn_codec/entropy/adaptive_model.py."""
 
 from absl.testing import absltest
 import numpy as np
 
-from rnn_codec import adaptive_model
+from rnn_codec.entropy import adaptive_model
 from tests import testing
 
 

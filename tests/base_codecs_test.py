@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/base_codecs.py."""
+"""Tests for rnn_codec/standard/codecs.py."""
 
 from unittest import mock
 
@@ -7,8 +7,9 @@ import numpy as np
 from PIL import features
 import testing
 
-from rnn_codec import base_codecs, metrics
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import metrics
+from rnn_codec.standard import codecs as base_codecs
 
 BASES = tuple(base_codecs.CODECS)
 

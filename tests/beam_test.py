@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/beam.py and rnn_codec/commands/beam.py."""
+"""Tests for rnn_codec/plugins/beam.py and rnn_codec/commands/beam.py."""
 
 import csv
 import importlib.util
@@ -23,9 +23,9 @@ pytest.importorskip("apache_beam", reason="the pipeline needs the extra [beam]")
 from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
 
-from rnn_codec import beam  # noqa: E402
-from rnn_codec.codec import Codec  # noqa: E402
 from rnn_codec.errors import CodecError, PresetError  # noqa: E402
+from rnn_codec.plugins import beam  # noqa: E402
+from rnn_codec.recurrent.codec import Codec  # noqa: E402
 from rnn_codec.targets import Target  # noqa: E402
 
 

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/binarizer.py."""
+"""Tests for rnn_codec/recurrent/binarizer.py."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec.binarizer import Binarizer
+from rnn_codec.recurrent.binarizer import Binarizer
 
 MODES = (
     ("in_use", False, False),

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/bitstream.py and docs/bitstream.md."""
+"""Tests for rnn_codec/container/bitstream.py and docs/bitstream.md."""
 
 import dataclasses
 import json
@@ -13,8 +13,8 @@ import google_crc32c
 import hypothesis
 from hypothesis import strategies as st
 
-from rnn_codec import bitstream
-from rnn_codec.bitstream import Header, Limits, Metadata, Plane
+from rnn_codec.container import bitstream
+from rnn_codec.container.bitstream import Header, Limits, Metadata, Plane
 from rnn_codec.errors import BitstreamError
 
 MODEL_ID = bytes.fromhex("0123456789abcdef")
@@ -574,7 +574,7 @@ class InfoTest(absltest.TestCase):
     def test_needs_no_heavy_import(self):
         # What `decode.py --info` answers at once rests on this.
         code = (
-            "import sys, rnn_codec.bitstream; "
+            "import sys, rnn_codec.container.bitstream; "
             "print(*{'numpy', 'keras', 'tensorflow', 'PIL'} & set(sys.modules))"
         )
         output = subprocess.run(

@@ -1,10 +1,10 @@
-"""Tests for rnn_codec/block_transform.py."""
+"""Tests for rnn_codec/recurrent/block_transform.py."""
 
 from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
 
-from rnn_codec import block_transform
+from rnn_codec.recurrent import block_transform
 
 ITERATIONS, ATOMS = 3, 5
 

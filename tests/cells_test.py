@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/cells.py, against the cells' equations written again in NumPy."""
+"""Tests for rnn_codec/recurrent/cells.py, against the cells' equations written again in NumPy."""
 
 import os
 import tempfile
@@ -8,7 +8,8 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import cells, compilation
+from rnn_codec.backend import compilation
+from rnn_codec.recurrent import cells
 
 BATCH, CHANNELS, FILTERS = 2, 3, 8
 

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/checkpoints.py."""
+"""Tests for rnn_codec/training/checkpoints.py."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from absl.testing import absltest, parameterized
 import keras
 import numpy as np
 
-from rnn_codec import checkpoints
 from rnn_codec.errors import CodecError
+from rnn_codec.training import checkpoints
 
 
 def make_groups(fill, shapes=((2, 3), ()), momenta=((2, 3),)):

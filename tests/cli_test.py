@@ -20,7 +20,8 @@ import testing
 from testing import run_command
 
 import rnn_codec
-from rnn_codec import bitstream, image_io, metrics
+from rnn_codec.container import bitstream
+from rnn_codec.pictures import image_io, metrics
 from rnn_codec.targets import Target
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -868,7 +869,7 @@ class ProgramTest(CommandTest):
         self.assertEqual(code, 0)
         self.assertStartsWith(out.decode(), "photo.rnnc: 17 x 15 RGB")
         imported = set(re.findall(r"\| +([\w.]+)$", text, re.MULTILINE))
-        self.assertIn("rnn_codec.bitstream", imported)
+        self.assertIn("rnn_codec.container.bitstream", imported)
         self.assertNoCommonElements(imported, ("tensorflow", "keras", "jax", "torch"))
 
     @absltest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/codec.py, with tiny networks."""
+"""Tests for rnn_codec/recurrent/codec.py, with tiny networks."""
 
 import dataclasses
 import json
@@ -16,8 +16,9 @@ import numpy as np
 import testing
 
 import rnn_codec
-from rnn_codec import bitstream, compilation, image_io, metrics, presets, tiling
-from rnn_codec.codec import Codec
+from rnn_codec import presets
+from rnn_codec.backend import compilation
+from rnn_codec.container import bitstream
 from rnn_codec.errors import (
     BitstreamError,
     CodecError,
@@ -25,7 +26,10 @@ from rnn_codec.errors import (
     ModelMismatchError,
     PresetError,
 )
-from rnn_codec.image_io import Picture
+from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures.image_io import Picture
+from rnn_codec.recurrent import tiling
+from rnn_codec.recurrent.codec import Codec
 from rnn_codec.targets import Target
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -171,7 +175,7 @@ class LargePictureTest(parameterized.TestCase):
     def by_tiles(self, limit=0, tile=6):
         steps = tiling.TiledSteps(self.codec.network, self.codec._steps, tile)
         self.enterContext(mock.patch.object(self.codec, "_tiled_steps", steps))
-        self.enterContext(mock.patch("rnn_codec.codec._WHOLE_PIXELS", limit))
+        self.enterContext(mock.patch("rnn_codec.recurrent.codec._WHOLE_PIXELS", limit))
 
     def test_equals_the_whole_picture(self):
         picture = image_io.picture_from_array(testing.make_array(*self.SIZE))
@@ -241,7 +245,7 @@ class ManyPicturesTest(parameterized.TestCase):
     def test_each_has_the_file_that_it_has_alone(self, pixels, together):
         expected = [self.codec.encode_picture(picture) for picture in self.pictures]
         sizes = self.batches("analyse")
-        with mock.patch("rnn_codec.codec._BATCH_PIXELS", pixels):
+        with mock.patch("rnn_codec.recurrent.codec._BATCH_PIXELS", pixels):
             results = self.codec.encode_pictures(self.pictures)
         if not compilation.compiles_each_size():
             self.assertEqual(sizes, together)

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/context_model.py: that it computes the same integers everywhere."""
+"""Tests for rnn_codec/entropy/context_model.py: that it computes the same integers everywhere."""
 
 import decimal
 import functools
@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from rnn_codec import context_model
+from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
 from tests import testing
 

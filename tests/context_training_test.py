@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/context_training.py."""
+"""Tests for rnn_codec/recurrent/context_recipe.py."""
 
 import dataclasses
 import os
@@ -8,13 +8,17 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from rnn_codec import bitstream, checkpoints, context_model, context_training, data, presets
-from rnn_codec.codec import Codec
+from rnn_codec import presets
+from rnn_codec.container import bitstream
+from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError, PresetError
+from rnn_codec.recurrent import context_recipe
+from rnn_codec.recurrent.codec import Codec
+from rnn_codec.training import checkpoints, data
 from tests import testing
 
 # Of which the tiny preset makes planes of 2x2 positions.
-OPTIONS = context_training.ContextOptions(
+OPTIONS = context_recipe.ContextOptions(
     steps=4, steps_per_epoch=2, batch_size=2, crop_size=32, crops=4, features=8
 )
 
@@ -32,8 +36,8 @@ class ContextNetworkTest(parameterized.TestCase):
         # Trained for a few steps, so that no array is zero, on planes that are predictable.
         rng = np.random.default_rng(0)
         planes = rng.random((4, 3, 6, 5, 8)) < 0.8
-        signs = context_training.signs(planes)
-        network = context_training.ContextNetwork(3, features=16, bits=8)
+        signs = context_recipe.signs(planes)
+        network = context_recipe.ContextNetwork(3, features=16, bits=8)
         network.compile(optimizer="adam", jit_compile=False)
         network.optimizer.learning_rate = 0.05
         network.fit(signs, epochs=10, batch_size=4, verbose=0)
@@ -47,7 +51,7 @@ class ContextNetworkTest(parameterized.TestCase):
         self.assertGreater(np.abs(logits).max(), 0.5)
 
     def test_loss_is_the_cross_entropy(self):
-        network = context_training.ContextNetwork(2, features=8, bits=8)
+        network = context_recipe.ContextNetwork(2, features=8, bits=8)
         planes = np.ones((1, 2, 3, 3, 8), np.float32)
         network.build(planes.shape)
         network.arrays["output_bias"].assign(np.ones(network.arrays["output_bias"].shape))
@@ -61,10 +65,10 @@ class TrainTest(absltest.TestCase):
         folder = self.enterContext(tempfile.TemporaryDirectory())
         # In two parts.
         half = dataclasses.replace(OPTIONS, steps=2)
-        context_training.train(preset, photos(), half, folder)
+        context_recipe.train(preset, photos(), half, folder)
         with self.assertRaisesRegex(CodecError, "^[^\n]*holds a run already; add --resume"):
-            context_training.train(preset, photos(), OPTIONS, folder)
-        figures = context_training.train(preset, photos(), OPTIONS, folder, resume=True)
+            context_recipe.train(preset, photos(), OPTIONS, folder)
+        figures = context_recipe.train(preset, photos(), OPTIONS, folder, resume=True)
         with np.load(os.path.join(folder, checkpoints.FILE_NAME)) as file:
             self.assertIn(b'"step": 4', file["state"].tobytes())
         self.assertAlmostEqual(figures["loss"], 1.0, delta=0.2)
@@ -81,9 +85,9 @@ class TrainTest(absltest.TestCase):
     def test_planes_are_coded_once_and_are_the_codecs(self):
         codec = testing.make_codec()
         folder = self.enterContext(tempfile.TemporaryDirectory())
-        first = context_training.coded_crops(codec.preset, photos(), OPTIONS, folder)
-        with mock.patch.object(context_training, "_code") as code:
-            again = context_training.coded_crops(codec.preset, photos(), OPTIONS, folder)
+        first = context_recipe.coded_crops(codec.preset, photos(), OPTIONS, folder)
+        with mock.patch.object(context_recipe, "_code") as code:
+            again = context_recipe.coded_crops(codec.preset, photos(), OPTIONS, folder)
         code.assert_not_called()
         np.testing.assert_equal(again, first)
         self.assertEqual(first[0].shape, (4, 3, 2, 2, codec.config.bits))

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/data.py."""
+"""Tests for rnn_codec/training/data.py."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import data
 from rnn_codec.errors import CodecError
+from rnn_codec.training import data
 
 SETTINGS = hypothesis.settings(max_examples=50, deadline=None, database=None)
 

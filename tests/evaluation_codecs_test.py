@@ -10,9 +10,11 @@ import numpy as np
 from PIL import features
 import testing
 
-from rnn_codec import bitstream, metrics, presets
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.evaluation import codecs
+from rnn_codec.pictures import metrics
 
 
 def make_codec(name):

@@ -8,8 +8,8 @@ import pytest
 from skimage import color
 import testing
 
-from rnn_codec import metrics
 from rnn_codec.evaluation import measures
+from rnn_codec.pictures import metrics
 
 # The luminance table of JPEG, from which the weights of PSNR-HVS-M follow.
 JPEG_TABLE = np.array([

@@ -8,8 +8,10 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from rnn_codec import bitstream, image_io, planes
-from rnn_codec.bitstream import Limits, Plane
+from rnn_codec.container import bitstream
+from rnn_codec.container.bitstream import Limits, Plane
+from rnn_codec.entropy import planes
+from rnn_codec.pictures import image_io
 from tests import hostile, testing
 
 # Random numbers that hypothesis chooses, so that it can make a failing example simpler.

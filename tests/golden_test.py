@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import bitstream
+from rnn_codec.container import bitstream
 
 # Each set with the hash of its index, which has the hashes of the files. Never change a line.
 SETS = {

@@ -11,7 +11,7 @@ import warnings
 
 import google_crc32c
 
-from rnn_codec import bitstream
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -258,7 +258,7 @@ def check_decoder(data):
 
 def _check_written(picture):
     """Formats that between them parse the EXIF, turn by it, and hold every block."""
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

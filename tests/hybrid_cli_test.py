@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import base_codecs, image_io, presets
-from rnn_codec.codec import Codec
+from rnn_codec import presets
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent.codec import Codec
+from rnn_codec.standard import codecs as base_codecs
 
 
 class HybridCommandTest(parameterized.TestCase):

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/hybrid_codec.py."""
+"""Tests for rnn_codec/hybrid/codec.py."""
 
 import dataclasses
 import io
@@ -11,17 +11,14 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import (
-    base_codecs,
-    bitstream,
-    hybrid_codec,
-    hybrid_networks,
-    image_io,
-    metrics,
-    presets,
-)
-from rnn_codec.codec import Codec
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
+from rnn_codec.hybrid import codec as hybrid_codec
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.pictures import image_io, metrics
+from rnn_codec.recurrent.codec import Codec
+from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 
 BASES = tuple(base_codecs.CODECS)

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/hybrid_networks.py and rnn_codec/hybrid_config.py."""
+"""Tests for rnn_codec/hybrid/networks.py and rnn_codec/hybrid/config.py."""
 
 import dataclasses
 
@@ -9,17 +9,21 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import (
-    base_codecs,
-    complexity,
-    hybrid_config,
-    hybrid_networks,
-    hybrid_training,
-    presets,
-    progressive,
+from rnn_codec import presets
+from rnn_codec.hybrid import (
+    config as hybrid_config,
 )
-from rnn_codec.hybrid_config import HybridConfig
-from rnn_codec.hybrid_networks import HybridNetwork
+from rnn_codec.hybrid import (
+    networks as hybrid_networks,
+)
+from rnn_codec.hybrid import (
+    recipe as hybrid_training,
+)
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.layers import complexity
+from rnn_codec.recurrent import progressive
+from rnn_codec.standard import codecs as base_codecs
 
 SMALL = HybridConfig("small", layers=3, filters=8)
 

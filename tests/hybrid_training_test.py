@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/hybrid_training.py."""
+"""Tests for rnn_codec/hybrid/recipe.py."""
 
 import collections
 import dataclasses
@@ -13,20 +13,18 @@ import keras
 import numpy as np
 import training_runs
 
-from rnn_codec import (
-    base_codecs,
-    bitstream,
-    data,
-    hybrid_networks,
-    hybrid_training,
-    metrics,
-    presets,
-)
-from rnn_codec.codec import Codec
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
-from rnn_codec.hybrid_codec import HybridCodec
-from rnn_codec.hybrid_config import HybridConfig
-from rnn_codec.hybrid_networks import HybridNetwork
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid import recipe as hybrid_training
+from rnn_codec.hybrid.codec import HybridCodec
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.pictures import metrics
+from rnn_codec.recurrent.codec import Codec
+from rnn_codec.standard import codecs as base_codecs
+from rnn_codec.training import data
 
 CONFIG = HybridConfig("small", colour="grey", layers=3, filters=8)
 CONDITIONED = {

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/image_io.py."""
+"""Tests for rnn_codec/pictures/image_io.py."""
 
 import concurrent.futures
 import dataclasses
@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from rnn_codec import image_io
 from rnn_codec.errors import BitstreamError, CodecError, ImageError
-from rnn_codec.image_io import Picture
+from rnn_codec.pictures import image_io
+from rnn_codec.pictures.image_io import Picture
 
 ROOT = pathlib.Path(__file__).parent.parent
 

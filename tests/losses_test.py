@@ -1,11 +1,12 @@
-"""Tests for rnn_codec/losses.py."""
+"""Tests for rnn_codec/recurrent/losses.py."""
 
 from absl.testing import absltest, parameterized
 import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import losses, similarity
+from rnn_codec.recurrent import losses
+from rnn_codec.training import similarity
 
 
 def make_pictures(batch=2, side=32):

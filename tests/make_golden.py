@@ -20,16 +20,12 @@ import numpy as np
 from PIL import Image, ImageCms
 import testing
 
-from rnn_codec import (
-    bitstream,
-    context_training,
-    data,
-    image_io,
-    presets,
-    progressive,
-    training,
-)
-from rnn_codec.config import CodecConfig
+from rnn_codec import presets
+from rnn_codec.container import bitstream
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent import context_recipe, progressive, recipe
+from rnn_codec.recurrent.config import CodecConfig
+from rnn_codec.training import data
 
 CONFIGS = {
     testing.TWO_SCALE: CodecConfig(
@@ -72,7 +68,7 @@ def train(config):
     keras.utils.set_random_seed(0)
     network = progressive.ProgressiveNetwork.create(config)
     patches = np.stack([_patch(seed) for seed in range(2048)])
-    model = training.TrainingModel(network, loss="l1")
+    model = recipe.TrainingModel(network, loss="l1")
     schedule = keras.optimizers.schedules.CosineDecay(6e-3, _EPOCHS * len(patches) // 16)
     model.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0))
     model.fit(patches, batch_size=16, epochs=_EPOCHS, verbose=2)
@@ -87,11 +83,11 @@ def train(config):
 def add_context(preset):
     """The preset with a context model that predicts its bits, somewhat."""
     photos = data.PhotoArrays([testing.make_array(128, 128, seed=seed) for seed in range(200)])
-    options = context_training.ContextOptions(
+    options = context_recipe.ContextOptions(
         steps=300, batch_size=16, crop_size=128, crops=200, features=16
     )
     with tempfile.TemporaryDirectory() as folder:
-        context_training.train(preset, photos, options, folder)
+        context_recipe.train(preset, photos, options, folder)
         return presets.load(f"{folder}/preset")
 
 

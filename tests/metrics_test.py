@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/metrics.py."""
+"""Tests for rnn_codec/pictures/metrics.py."""
 
 import math
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import testing
 
-from rnn_codec import metrics, similarity
+from rnn_codec.pictures import metrics
+from rnn_codec.training import similarity
 
 
 def add_noise(array, sigma, seed=0):

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/monitoring.py."""
+"""Tests for rnn_codec/training/monitoring.py."""
 
 import contextlib
 import io
@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
-from rnn_codec import monitoring
 from rnn_codec.errors import CodecError
+from rnn_codec.training import monitoring
 
 
 class ProgressTest(absltest.TestCase):

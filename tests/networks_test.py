@@ -1,13 +1,14 @@
-"""Tests for rnn_codec/networks.py."""
+"""Tests for rnn_codec/recurrent/architectures.py."""
 
 from absl.testing import absltest, parameterized
 import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import networks, presets
-from rnn_codec.config import CodecConfig
-from rnn_codec.progressive import ProgressiveNetwork
+from rnn_codec import presets
+from rnn_codec.recurrent import architectures
+from rnn_codec.recurrent.config import CodecConfig
+from rnn_codec.recurrent.progressive import ProgressiveNetwork
 
 TINY = 0.01  # times any width: 8 channels
 
@@ -131,14 +132,16 @@ class ShapeTest(parameterized.TestCase):
 
     @parameterized.parameters((32, 32, 1, 1), (16, 48, 1, 2), (80, 64, 3, 2))
     def test_one_gain_for_each_block_of_32(self, height, width, rows, columns):
-        gains = networks.gain_estimator()(keras.KerasTensor((2, height, width, 3)))
+        gains = architectures.gain_estimator()(keras.KerasTensor((2, height, width, 3)))
         self.assertEqual(gains.shape, (2, rows, columns, 1))
 
 
 class LayerTest(parameterized.TestCase):
     def test_linear_skip_adds_a_block_transform(self):
         # Layers that give zero leave the linear map: one kernel for each pixel of a block.
-        skip = networks.LinearSkip([keras.layers.UpSampling2D(2), keras.layers.Dense(3)], block=2)
+        skip = architectures.LinearSkip(
+            [keras.layers.UpSampling2D(2), keras.layers.Dense(3)], block=2
+        )
         inputs = np.random.default_rng(1).normal(size=(1, 3, 2, 5)).astype(np.float32)
         skip.build(inputs.shape)
         skip.main.layers[1].kernel.assign(np.zeros((5, 3)))
@@ -148,14 +151,14 @@ class LayerTest(parameterized.TestCase):
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
     def test_residual_block_starts_as_the_identity(self):
-        block = networks.ResidualBlock()
+        block = architectures.ResidualBlock()
         inputs = np.random.default_rng(1).normal(size=(1, 4, 5, 3)).astype(np.float32)
         block.build(inputs.shape)
         block.first.kernel.assign(np.ones((3, 3, 3, 3)))
         np.testing.assert_array_equal(ops.convert_to_numpy(block(inputs)), inputs)
 
     def test_residual_block_adds_to_its_input(self):
-        block = networks.ResidualBlock()
+        block = architectures.ResidualBlock()
         block.build((None, None, None, 1))
         block.first.kernel.assign(np.full((3, 3, 1, 1), 2.0))
         block.first.bias.assign([-1.0])
@@ -166,7 +169,7 @@ class LayerTest(parameterized.TestCase):
         np.testing.assert_allclose(np.ravel(outputs), [-1.5, 0.75, 25.5], rtol=1e-6)
 
     def test_gains_are_at_least_one(self):
-        estimator = networks.gain_estimator()
+        estimator = architectures.gain_estimator()
         estimator.build((1, 32, 32, 3))
         rng = np.random.default_rng(1)
         for weight in estimator.weights:
@@ -178,7 +181,7 @@ class LayerTest(parameterized.TestCase):
 
     def test_depth_to_space_spreads_channels_row_by_row(self):
         inputs = np.arange(2 * 3 * 4 * 8).reshape(2, 3, 4, 8)
-        outputs = ops.convert_to_numpy(networks.DepthToSpace()(inputs))
+        outputs = ops.convert_to_numpy(architectures.DepthToSpace()(inputs))
         self.assertEqual(outputs.shape, (2, 6, 8, 2))
         for row, column in np.ndindex(2, 2):
             first = 2 * (2 * row + column)

@@ -1,11 +1,12 @@
-"""Tests for rnn_codec/planes.py."""
+"""Tests for rnn_codec/entropy/planes.py."""
 
 from absl.testing import absltest, parameterized
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from rnn_codec import bitstream, context_model, planes
+from rnn_codec.container import bitstream
+from rnn_codec.entropy import context_model, planes
 from rnn_codec.errors import BitstreamError
 from tests import testing
 

@@ -13,9 +13,9 @@ from keras import ops
 import numpy as np
 
 from rnn_codec import presets
-from rnn_codec.config import CodecConfig
 from rnn_codec.errors import PresetError
-from rnn_codec.progressive import ProgressiveNetwork
+from rnn_codec.recurrent.config import CodecConfig
+from rnn_codec.recurrent.progressive import ProgressiveNetwork
 
 CONFIG = CodecConfig("tiny", "two_scale", "gru", "gru", width=0.01, bits=4, iterations=2)
 

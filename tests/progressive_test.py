@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/progressive.py and rnn_codec/compilation.py, on networks of 8 channels."""
+"""Tests for rnn_codec/recurrent/progressive.py and its compiled steps, on tiny networks."""
 
 import collections
 import contextlib
@@ -16,9 +16,10 @@ from keras import ops
 import numpy as np
 import pytest
 
-from rnn_codec import compilation, progressive
-from rnn_codec.block_transform import visible_error
-from rnn_codec.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
+from rnn_codec.backend import compilation
+from rnn_codec.recurrent import progressive
+from rnn_codec.recurrent.block_transform import visible_error
+from rnn_codec.recurrent.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
 
 ITERATIONS = 3
 

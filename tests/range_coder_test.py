@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/range_coder.py."""
+"""Tests for rnn_codec/entropy/range_coder.py."""
 
 import math
 import pathlib
@@ -9,7 +9,7 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from rnn_codec import range_coder
+from rnn_codec.entropy import range_coder
 from rnn_codec.errors import BitstreamError
 from tests import testing
 

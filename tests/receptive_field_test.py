@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/receptive_field.py: what is computed against what networks do."""
+"""Tests for rnn_codec/recurrent/receptive_field.py: what is computed against what networks do."""
 
 import dataclasses
 
@@ -8,8 +8,9 @@ import numpy as np
 import progressive_test as networks
 import testing
 
-from rnn_codec import presets, progressive, receptive_field
-from rnn_codec.config import STRIDE
+from rnn_codec import presets
+from rnn_codec.recurrent import progressive, receptive_field
+from rnn_codec.recurrent.config import STRIDE
 
 # Blocks; the middle one is spoilt. The widest network reaches six of them.
 SIDE, MIDDLE = 17, 8

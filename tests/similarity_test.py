@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/similarity.py, against TensorFlow's function and against plain NumPy."""
+"""Tests for rnn_codec/training/similarity.py, against TensorFlow's function and plain NumPy."""
 
 import functools
 
@@ -8,7 +8,7 @@ from keras import ops
 import numpy as np
 import pytest
 
-from rnn_codec import similarity
+from rnn_codec.training import similarity
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 

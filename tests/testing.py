@@ -13,13 +13,14 @@ from absl import flags
 import keras
 import numpy as np
 
-from rnn_codec import context_model, presets
-from rnn_codec.codec import Codec
+from rnn_codec import presets
 from rnn_codec.commands import files
-from rnn_codec.hybrid_codec import HybridCodec
-from rnn_codec.hybrid_config import HybridConfig
-from rnn_codec.hybrid_networks import HybridNetwork
-from rnn_codec.planes import run
+from rnn_codec.entropy import context_model
+from rnn_codec.entropy.planes import run
+from rnn_codec.hybrid.codec import HybridCodec
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.recurrent.codec import Codec
 
 ROOT = str(pathlib.Path(__file__).parent.parent)
 GOLDEN = pathlib.Path(__file__).parent / "golden"

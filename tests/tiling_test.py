@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/tiling.py: tiles and the whole picture, on networks of 8 channels."""
+"""Tests for rnn_codec/recurrent/tiling.py: tiles and whole pictures, on tiny networks."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,8 @@ import numpy as np
 import progressive_test as networks
 import testing
 
-from rnn_codec import compilation, progressive, tiling
+from rnn_codec.backend import compilation
+from rnn_codec.recurrent import progressive, tiling
 
 CONFIGS = [networks.PRODUCT, networks.SCALED, networks.BLOCKS, *networks.PAPER]
 ITERATIONS = networks.ITERATIONS

@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 import testing
 
-from rnn_codec import checkpoints, data, presets, training
+from rnn_codec import presets
+from rnn_codec.recurrent import recipe
+from rnn_codec.training import checkpoints, data
 
 CONFIG = dataclasses.replace(presets.CONFIGS["two_scale_gru"], width=0.01, iterations=2)
 # 23 steps in epochs of 5: the last one is cut short.
-OPTIONS = training.TrainingOptions(
+OPTIONS = recipe.TrainingOptions(
     steps=23,
     steps_per_epoch=5,
     batch_size=4,

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/training.py and rnn_codec/distribution.py."""
+"""Tests for rnn_codec/recurrent/recipe.py and rnn_codec/backend/distribution.py."""
 
 import dataclasses
 import json
@@ -18,8 +18,10 @@ from tensorboard.backend.event_processing import event_accumulator
 import training_runs
 from training_runs import CONFIG, OPTIONS
 
-from rnn_codec import distribution, presets, training
+from rnn_codec import presets
+from rnn_codec.backend import distribution
 from rnn_codec.errors import CodecError
+from rnn_codec.recurrent import recipe
 
 # For what needs a network of its own: one iteration compiles faster.
 SHORT_CONFIG = dataclasses.replace(CONFIG, iterations=1)
@@ -56,7 +58,7 @@ class WorkdirTest(parameterized.TestCase):
 
     def train(self, options=OPTIONS, config=CONFIG, workdir=None, **kwargs):
         photos = kwargs.pop("photos", None) or training_runs.photo_arrays()
-        return training.train(config, photos, options, workdir or self.workdir, **kwargs)
+        return recipe.train(config, photos, options, workdir or self.workdir, **kwargs)
 
 
 class RunTest(WorkdirTest):
@@ -69,12 +71,12 @@ class RunTest(WorkdirTest):
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.whole = os.path.join(cls.folder, "whole")
         cls.photos = training_runs.photo_arrays()
-        cls.figures = training.train(CONFIG, cls.photos, OPTIONS, cls.whole)
+        cls.figures = recipe.train(CONFIG, cls.photos, OPTIONS, cls.whole)
         cls.checkpoint = training_runs.read_checkpoint(cls.whole)
 
     def events(self, name):
         accumulator = event_accumulator.EventAccumulator(
-            os.path.join(self.whole, training.LOG_FOLDER, name)
+            os.path.join(self.whole, recipe.LOG_FOLDER, name)
         )
         accumulator.Reload()
         return accumulator
@@ -148,10 +150,9 @@ class RunTest(WorkdirTest):
         self.assertEqual(sorted(resumed), sorted(self.checkpoint))
         for name, expected in self.checkpoint.items():
             np.testing.assert_array_equal(resumed[name], expected, name)
-        for name in os.listdir(os.path.join(self.whole, training.PRESET_FOLDER)):
+        for name in os.listdir(os.path.join(self.whole, recipe.PRESET_FOLDER)):
             paths = [
-                os.path.join(run, training.PRESET_FOLDER, name)
-                for run in (self.whole, self.workdir)
+                os.path.join(run, recipe.PRESET_FOLDER, name) for run in (self.whole, self.workdir)
             ]
             self.assertEqual(*map(training_runs.read, paths), name)
 
@@ -159,7 +160,7 @@ class RunTest(WorkdirTest):
         """After one epoch, whose weights are the best by necessity."""
         checkpoint = training_runs.read_checkpoint(workdir)
         averages = [checkpoint[name] for name in sorted(checkpoint) if name.endswith("_average")]
-        preset = presets.load(os.path.join(workdir, training.PRESET_FOLDER))
+        preset = presets.load(os.path.join(workdir, recipe.PRESET_FOLDER))
         for (path, saved), average in zip(preset.weights.items(), averages, strict=True):
             np.testing.assert_array_equal(saved, average.astype(np.float16), path)
 
@@ -220,7 +221,7 @@ class OptionsTest(WorkdirTest):
     """Runs of their own."""
 
     def test_trains_in_mixed_precision_from_a_preset(self):
-        network = training.build(SHORT_CONFIG, SHORT)[0].network
+        network = recipe.build(SHORT_CONFIG, SHORT)[0].network
         preset = presets.from_network(network)
         options = dataclasses.replace(
             SHORT, precision="mixed_bfloat16", loss="perceptual", learning_rate=0.0
@@ -255,11 +256,11 @@ class OptionsTest(WorkdirTest):
 
     def test_tells_what_was_asked_otherwise_on_resuming(self):
         photos = training_runs.photo_arrays()
-        training.record_run(self.workdir, CONFIG, photos, OPTIONS)
+        recipe.record_run(self.workdir, CONFIG, photos, OPTIONS)
         options = dataclasses.replace(OPTIONS, seed=7, profile=(1, 2))
         photos.training.pop()
         with self.assertLogs(level="WARNING") as logs:
-            training.record_run(self.workdir, CONFIG, photos, options)
+            recipe.record_run(self.workdir, CONFIG, photos, options)
         self.assertLen(logs.output, 2)
         count = len(photos.training)
         self.assertIn(f"photographs was {count + 1} before and is {count} now", logs.output[0])
@@ -267,7 +268,7 @@ class OptionsTest(WorkdirTest):
 
     def test_learning_rate_warms_up_and_decays(self):
         options = dataclasses.replace(OPTIONS, steps=100, warmup_steps=10, learning_rate=1e-2)
-        schedule = training.learning_rate_schedule(options)
+        schedule = recipe.learning_rate_schedule(options)
         rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100)]
         np.testing.assert_allclose(rates, [0.0, 5e-3, 1e-2, 5.05e-3, 1e-4], rtol=1e-5)
 
@@ -275,7 +276,7 @@ class OptionsTest(WorkdirTest):
     def test_graph_and_profile_on_request(self):
         options = dataclasses.replace(SHORT, graph=True, profile=(1, 2))
         self.train(options, SHORT_CONFIG)
-        logs = os.path.join(self.workdir, training.LOG_FOLDER, "train")
+        logs = os.path.join(self.workdir, recipe.LOG_FOLDER, "train")
         accumulator = event_accumulator.EventAccumulator(logs)
         accumulator.Reload()
         names = {node.name for node in accumulator.Graph().node}
@@ -291,7 +292,7 @@ class RunKeeperTest(WorkdirTest):
         os.makedirs(self.workdir)
         self.weight = keras.Variable([1.0, 2.0], name="weight")
         groups = {"model": [self.weight], "optimizer": []}
-        self.keeper = training.RunKeeper(self.workdir, groups, first_step=40, total_steps=50)
+        self.keeper = recipe.RunKeeper(self.workdir, groups, first_step=40, total_steps=50)
         self.keeper.set_model(mock.Mock(stop_training=False))
 
     def test_writes_the_step_and_the_weights(self):
@@ -328,12 +329,12 @@ class RunKeeperTest(WorkdirTest):
 
 class PresetExportTest(WorkdirTest):
     def test_keeps_the_best_of_the_run_only(self):
-        network = training.build(SHORT_CONFIG, SHORT)[0].network
+        network = recipe.build(SHORT_CONFIG, SHORT)[0].network
         variable = network.trainable_variables[0]
-        record = os.path.join(self.workdir, training.PresetExport.RECORD)
+        record = os.path.join(self.workdir, recipe.PresetExport.RECORD)
 
         def export(resumed, losses):
-            exporter = training.PresetExport(
+            exporter = recipe.PresetExport(
                 self.workdir, lambda: presets.from_network(network), resumed
             )
             for loss in losses:
@@ -382,7 +383,7 @@ class AveragedWeightsTest(absltest.TestCase):
         optimizer = distribution.Adam(0.1, global_clipnorm=1.0, use_ema=True, ema_momentum=0.5)
         model.compile(optimizer, "mse")
         inputs, targets = np.ones((4, 1), np.float32), np.full((4, 1), 3.0, np.float32)
-        callbacks = [Track(), Look("before"), training.AveragedWeights(), Look("after")]
+        callbacks = [Track(), Look("before"), recipe.AveragedWeights(), Look("after")]
         model.fit(
             inputs, targets, batch_size=1, epochs=2, validation_data=(inputs, targets),
             callbacks=callbacks, verbose=0,
@@ -419,7 +420,7 @@ for devices in "12":
     workdir = os.path.join(sys.argv[2], devices)
     # Without the block transform: in a loop of one, some of its weights have no gradient at all.
     config = dataclasses.replace(training_runs.CONFIG, iterations=1, atoms=0, good_enough=0.0)
-    figures = training.train(config, training_runs.photo_arrays(), options, workdir)
+    figures = recipe.train(config, training_runs.photo_arrays(), options, workdir)
     losses.append(figures["loss"])
     checkpoints.append(training_runs.read_checkpoint(workdir))
 one, two = checkpoints

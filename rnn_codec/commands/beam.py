@@ -15,9 +15,9 @@ import os
 
 from absl import app, flags
 
-from rnn_codec import image_io
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -74,7 +74,7 @@ def _run(arguments):
         )
     options = _options(arguments[1:])
 
-    from rnn_codec import beam
+    from rnn_codec.plugins import beam
 
     table = _TABLE.value or os.path.join(_OUTPUT.value, beam.TABLE)
     count, failed = beam.run(
@@ -92,7 +92,7 @@ def _operation(verb):
 
 
 def _encoding():
-    from rnn_codec import beam
+    from rnn_codec.plugins import beam
 
     target = Target(
         iterations=_ITERATIONS.value,
@@ -105,7 +105,7 @@ def _encoding():
 
 
 def _decoding():
-    from rnn_codec import beam
+    from rnn_codec.plugins import beam
 
     return beam.Decoding(
         _PRESET.value, _ITERATIONS.value, _FORMAT.value, _STRICT.value, _MAX_PIXELS.value

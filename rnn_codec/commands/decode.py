@@ -15,9 +15,10 @@ import os
 
 from absl import app, flags
 
-from rnn_codec import bitstream, hybrid_config
 from rnn_codec.commands import files, tasks
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError, PresetError
+from rnn_codec.hybrid import config as hybrid_config
 
 _INPUT = flags.DEFINE_multi_string(
     "input", [], "File, folder of files, or - for standard input. Names without a flag count too."
@@ -110,7 +111,7 @@ def _rename_restored(name):
 
 
 def _picture_extensions():
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     return image_io.IMAGE_EXTENSIONS
 
@@ -123,7 +124,7 @@ def _check_modes():
 
 
 def _extract(job, report, taken):
-    from rnn_codec import base_codecs
+    from rnn_codec.standard import codecs as base_codecs
 
     limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
     file, extension = base_codecs.extract(files.read(job), _STRICT.value, limits)
@@ -138,7 +139,7 @@ def _extract(job, report, taken):
 
 
 def _print_info(job, report):
-    from rnn_codec import base_codecs
+    from rnn_codec.standard import codecs as base_codecs
 
     info = bitstream.read_info(files.read(job))
     for warning in info.warnings:
@@ -212,7 +213,7 @@ class _Decoding(tasks.Task):
             self._hash = _hash(codec, self._data, count, self._limits)
 
     def _write(self, picture, target):
-        from rnn_codec import image_io
+        from rnn_codec.pictures import image_io
 
         files.write(target, image_io.picture_bytes(picture, self._format), self.job.folder)
 
@@ -249,7 +250,7 @@ class _Restoring(tasks.Task):
     """A picture that a standard codec has stored, on its way through RecCNN."""
 
     def read(self):
-        from rnn_codec import image_io
+        from rnn_codec.pictures import image_io
 
         self._format = _image_format(self.job)
         data = files.read(self.job)
@@ -259,7 +260,8 @@ class _Restoring(tasks.Task):
         self.pixels = self._picture.width * self._picture.height
 
     def code(self):
-        from rnn_codec import image_io, presets
+        from rnn_codec import presets
+        from rnn_codec.pictures import image_io
 
         preset = _PRESET.value or presets.DEFAULT_HYBRID
         codec = files.load_codec(preset, precision=_PRECISION.value)
@@ -294,7 +296,7 @@ class _Restoring(tasks.Task):
 
 
 def _losses(picture, image_format):
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     lost = image_io.unstored_metadata(picture, image_format)
     return [f"{image_format} cannot hold the {', '.join(lost)}; left out"] if lost else []
@@ -313,7 +315,8 @@ def _preset_of(contents):
     """The preset to decode with, as given or as the file says."""
     if _PRESET.value:
         return _PRESET.value
-    from rnn_codec import base_codecs, presets
+    from rnn_codec import presets
+    from rnn_codec.standard import codecs as base_codecs
 
     hybrid = {codec.coder for codec in base_codecs.CODECS.values()}
     if contents.planes[0].coder not in hybrid:
@@ -350,7 +353,7 @@ def _check_format(image_format, is_rgb, has_alpha):
     """Raises what writing the picture would raise, before the network has run."""
     import numpy as np
 
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     channels = (3 if is_rgb else 1) + has_alpha
     pixel = image_io.picture_from_array(np.zeros((1, 1, channels), np.uint8))

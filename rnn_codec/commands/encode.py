@@ -11,9 +11,9 @@ import os
 
 from absl import app, flags
 
-from rnn_codec import hybrid_config
 from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError, PresetError
+from rnn_codec.hybrid import config as hybrid_config
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -109,7 +109,7 @@ def _target():
 
 
 def _extensions():
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     return image_io.IMAGE_EXTENSIONS
 
@@ -123,7 +123,7 @@ class _Encoding(tasks.Task):
         self._encoded = None
 
     def read(self):
-        from rnn_codec import image_io
+        from rnn_codec.pictures import image_io
 
         data = files.read(self.job)
         picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)

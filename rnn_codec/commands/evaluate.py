@@ -77,7 +77,7 @@ def _run(argv):
 
 def _images():
     """The images asked for: name, below the folder, to path."""
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     folder, output = (os.path.realpath(path) for path in (_IMAGES.value, _OUTPUT.value))
     if os.path.commonpath([folder, output]) == folder:

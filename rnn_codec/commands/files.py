@@ -148,7 +148,7 @@ def _check_clashes(jobs):
 
 def read(job):
     """Bytes of a job's source."""
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     if job.source == STREAM:
         return image_io.read_stream(sys.stdin.buffer, job.name)
@@ -164,7 +164,7 @@ def write(path, data, folder=None):
         folder: existing folder that the path lies in. Folders between the two are made, as those
             of the input are mirrored; others are not, as their names may be slips.
     """
-    from rnn_codec import image_io
+    from rnn_codec.pictures import image_io
 
     if path == STREAM:
         with _standard_output():
@@ -266,7 +266,7 @@ def run_guarded(command, function):
 def load_codec(preset, arithmetic="numpy", precision="float32"):
     """The codec of a preset's name or folder, loaded when the first picture needs it."""
     load_keras()
-    from rnn_codec import codec
+    from rnn_codec.recurrent import codec
 
     return codec.Codec.from_preset(preset, precision=precision, arithmetic=arithmetic)
 

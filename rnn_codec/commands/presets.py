@@ -21,7 +21,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; the command takes none.")
     files.load_keras()
-    from rnn_codec import complexity, presets
+    from rnn_codec import presets
+    from rnn_codec.layers import complexity
 
     rows = []
     for name in presets.names():

@@ -18,10 +18,10 @@ import sys
 
 from absl import app, flags, logging
 
-from rnn_codec import config as config_lib
-from rnn_codec import hybrid_config
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid import config as hybrid_config
+from rnn_codec.recurrent import config as config_lib
 
 _MODEL = flags.DEFINE_enum(
     "model",
@@ -226,7 +226,7 @@ def _preset(default, load_weights):
 
 
 def _train_codec(preset):
-    from rnn_codec import training
+    from rnn_codec.recurrent import recipe
 
     replaced = {
         "width": _WIDTH.value,
@@ -240,10 +240,10 @@ def _train_codec(preset):
             f"--iterations={_ITERATIONS.value}: expected at most the {config.iterations} of "
             "the configuration; raise --max_iterations too"
         )
-    training.train(
+    recipe.train(
         config,
         _photos(_PATCH.value),
-        _options(training.TrainingOptions),
+        _options(recipe.TrainingOptions),
         _WORKDIR.value,
         resume=_RESUME.value,
         initial_preset=preset if _WEIGHTS.value else None,
@@ -251,11 +251,11 @@ def _train_codec(preset):
 
 
 def _train_context(preset):
-    from rnn_codec import context_training
+    from rnn_codec.recurrent import context_recipe
 
-    options = context_training.ContextOptions
+    options = context_recipe.ContextOptions
     crop_size = _given("patch_size", options.crop_size)
-    context_training.train(
+    context_recipe.train(
         preset,
         _photos(crop_size),
         options(
@@ -272,7 +272,7 @@ def _train_context(preset):
 
 
 def _train_hybrid(preset):
-    from rnn_codec import hybrid_training
+    from rnn_codec.hybrid import recipe as hybrid_training
 
     qualities = _number_pair(_QUALITIES.value) if _QUALITIES.value else (None, None)
     replaced = {
@@ -327,7 +327,7 @@ def _given(name, default):
 
 
 def _photos(minimum_side):
-    from rnn_codec import data
+    from rnn_codec.training import data
 
     if _TFDS.value:
         return data.load_tfds(

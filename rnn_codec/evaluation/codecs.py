@@ -14,10 +14,12 @@ import time
 
 import numpy as np
 
-from rnn_codec import base_codecs, bitstream, presets
-from rnn_codec.base_codecs import UnavailableError
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
-from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.standard import codecs as base_codecs
+from rnn_codec.standard.codecs import UnavailableError
 
 _EVALUATION = "rnn-codec[eval]"
 
@@ -114,7 +116,7 @@ class ProgressiveCodec(ImageCodec):
 
     @functools.cached_property
     def _codec(self):
-        from rnn_codec import codec
+        from rnn_codec.recurrent import codec
 
         return codec.Codec.from_preset(self._path)
 
@@ -160,7 +162,7 @@ class HybridCodec(ImageCodec):
 
     @functools.cached_property
     def _codec(self):
-        from rnn_codec import codec
+        from rnn_codec.recurrent import codec
 
         made = codec.Codec.from_preset(self._path, precision="auto")
         # Compiles the networks, so that no measured time contains it.

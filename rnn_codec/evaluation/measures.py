@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from skimage import color
 
-from rnn_codec import metrics, similarity
+from rnn_codec.pictures import metrics
+from rnn_codec.training import similarity
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that it found no PyTorch
     import psnr_hvsm

@@ -4,9 +4,9 @@ import csv
 import io
 import os
 
-from rnn_codec import image_io
 from rnn_codec.errors import CodecError
 from rnn_codec.evaluation import comparisons, curves, report, runner
+from rnn_codec.pictures import image_io
 
 BASELINE = "jpeg420"  # what figures at equal quality are relative to
 

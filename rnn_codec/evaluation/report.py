@@ -18,8 +18,8 @@ import string
 import numpy as np
 from PIL import Image
 
-from rnn_codec import image_io
 from rnn_codec.evaluation import plots
+from rnn_codec.pictures import image_io
 
 _CROP_SIDE = 176  # pixels: two of them side by side on a phone
 _WEBP_SIDE = 16383  # pixels: the format has no larger ones
@@ -86,7 +86,7 @@ def _plot(measure, means, published):
 
 def _write_events(folder, drawn):
     # Here, not above: it brings Keras, and the rest of the report does without.
-    from rnn_codec import monitoring
+    from rnn_codec.training import monitoring
 
     try:
         writer = monitoring.EventWriter(folder, step=-1)  # hides all of an earlier report

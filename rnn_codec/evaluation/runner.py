@@ -17,9 +17,9 @@ import platform
 import keras
 import numpy as np
 
-from rnn_codec import image_io, metrics
 from rnn_codec.errors import CodecError
 from rnn_codec.evaluation import measures
+from rnn_codec.pictures import image_io, metrics
 
 COLUMNS = (
     "image",

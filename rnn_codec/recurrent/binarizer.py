@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from rnn_codec.block_transform import DensePerIteration
-from rnn_codec.initializers import GlorotUniform
+from rnn_codec.layers.initializers import GlorotUniform
+from rnn_codec.recurrent.block_transform import DensePerIteration
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")

@@ -12,12 +12,14 @@ from typing import Any
 from keras import ops
 import numpy as np
 
-from rnn_codec import bitstream, compilation, image_io, presets, progressive, tiling
-from rnn_codec.config import STRIDE
-from rnn_codec.context_model import ContextModel
+from rnn_codec import presets
+from rnn_codec.backend import compilation
+from rnn_codec.container import bitstream
+from rnn_codec.entropy.context_model import ContextModel
+from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.errors import BitstreamError, CodecError
-from rnn_codec.hybrid_codec import HybridCodec
-from rnn_codec.hybrid_config import HybridConfig
+from rnn_codec.hybrid.codec import HybridCodec
+from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.picture_codec import (
     Encoded,
     PictureCodec,
@@ -28,7 +30,9 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
-from rnn_codec.planes import ENTROPY_CODERS, PlaneCoder
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent import progressive, tiling
+from rnn_codec.recurrent.config import STRIDE
 from rnn_codec.targets import Target
 
 # Pictures of more are computed by tiles: at 300 bytes per pixel, this one takes about 1.3 GB.

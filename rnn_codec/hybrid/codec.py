@@ -18,19 +18,13 @@ import math
 from keras import ops
 import numpy as np
 
-from rnn_codec import (
-    base_codecs,
-    bitstream,
-    compilation,
-    hybrid_networks,
-    image_io,
-    metrics,
-    presets,
-    progressive,
-)
+from rnn_codec import presets
+from rnn_codec.backend import compilation
+from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError
-from rnn_codec.hybrid_config import STORED_SIZES
-from rnn_codec.hybrid_networks import HybridNetwork
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid.config import STORED_SIZES
+from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.picture_codec import (
     Encoded,
     PictureCodec,
@@ -41,6 +35,9 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
+from rnn_codec.pictures import image_io, metrics
+from rnn_codec.recurrent import progressive
+from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 
 # In cells of 2x2 pixels of the picture. The margin covers what 20 layers at half the size, and the

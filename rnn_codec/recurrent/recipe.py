@@ -19,18 +19,12 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import (
-    checkpoints,
-    data,
-    distribution,
-    image_io,
-    losses,
-    monitoring,
-    presets,
-    progressive,
-    similarity,
-)
+from rnn_codec import presets
+from rnn_codec.backend import distribution
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent import losses, progressive
+from rnn_codec.training import checkpoints, data, monitoring, similarity
 
 PRESET_FOLDER, LOG_FOLDER, RUN_FILE = "preset", "logs", "run.json"
 

@@ -12,8 +12,9 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from rnn_codec import bitstream, image_io
+from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.pictures import image_io
 
 _HEIF_EXTRA = "rnn-codec[baselines-gpl]"
 

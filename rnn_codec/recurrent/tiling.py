@@ -18,8 +18,9 @@ import typing
 import keras
 import numpy as np
 
-from rnn_codec import compilation, progressive, receptive_field
-from rnn_codec.config import STRIDE
+from rnn_codec.backend import compilation
+from rnn_codec.recurrent import progressive, receptive_field
+from rnn_codec.recurrent.config import STRIDE
 
 # Side of a tile in blocks of 16x16 pixels; even, as gains are of 32x32. Wider ones are no faster.
 _TILE = 64

@@ -17,8 +17,8 @@ bounds, `s` the softplus, `h'` the state after the bits came in.
 import keras
 from keras import ops
 
-from rnn_codec.config import STRIDE
-from rnn_codec.initializers import GlorotUniform
+from rnn_codec.layers.initializers import GlorotUniform
+from rnn_codec.recurrent.config import STRIDE
 
 SAMPLES = 3 * STRIDE**2  # of a block
 

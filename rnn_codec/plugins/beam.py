@@ -32,8 +32,10 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from rnn_codec import bitstream, image_io, presets
+from rnn_codec import presets
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
 from rnn_codec.targets import Target
 
 TABLE = "results.csv"
@@ -207,7 +209,7 @@ class _Convert(apache_beam.DoFn):
         self._codec = self._handle.acquire(self._load_codec)
 
     def _load_codec(self):
-        from rnn_codec.codec import Codec
+        from rnn_codec.recurrent.codec import Codec
 
         return Codec.from_preset(self._operation.preset)
 

@@ -5,10 +5,10 @@ import math
 
 import keras
 
-from rnn_codec import cells, networks, progressive
-from rnn_codec.block_transform import DensePerIteration
-from rnn_codec.hybrid_config import HybridConfig
-from rnn_codec.hybrid_networks import HybridNetwork, SpaceToDepth
+from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.hybrid.networks import HybridNetwork, SpaceToDepth
+from rnn_codec.recurrent import architectures, cells, progressive
+from rnn_codec.recurrent.block_transform import DensePerIteration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _measure_hybrid(config):
 
 
 def _synthesis_macs(synthesis, scale):
-    if isinstance(synthesis, networks.LinearSkip):
+    if isinstance(synthesis, architectures.LinearSkip):
         linear = _kernel_macs(synthesis.linear) / scale**2
         return linear + _stack_macs(synthesis.main.layers, scale)[0]
     return _stack_macs(synthesis.layers, scale)[0]
@@ -85,14 +85,14 @@ def _stack_macs(layers, scale):
     """MACs per pixel of layers in a row, and the stride after them; `scale` is that before."""
     total = 0.0
     for layer in layers:
-        if isinstance(layer, networks.DepthToSpace):
+        if isinstance(layer, architectures.DepthToSpace):
             scale /= 2
         elif isinstance(layer, SpaceToDepth):
             scale *= 2
         elif isinstance(layer, keras.layers.Conv2D):
             scale *= layer.strides[0]
             total += _kernel_macs(layer) / scale**2
-        elif isinstance(layer, (cells.ConvRNNCell, networks.ResidualBlock)):
+        elif isinstance(layer, (cells.ConvRNNCell, architectures.ResidualBlock)):
             # All their convolutions give outputs of the layer's own size.
             scale *= getattr(layer, "strides", 1)
             total += _layer_macs(layer) / scale**2

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from rnn_codec import compilation, progressive
+from rnn_codec.backend import compilation
 from rnn_codec.errors import CodecError
+from rnn_codec.recurrent import progressive
 
 # Strips of pictures take a megabyte each: so many times in a run, and at its last validation.
 _STRIPS_PER_RUN = 20

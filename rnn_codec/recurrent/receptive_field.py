@@ -8,7 +8,7 @@ import dataclasses
 
 import keras
 
-from rnn_codec import cells, networks
+from rnn_codec.recurrent import architectures, cells
 
 _POINTWISE = (keras.layers.ReLU, keras.layers.Rescaling)
 
@@ -39,7 +39,7 @@ def _through(layers, scale=1):
     """Reach of layers in a row, and pixels per position after them; `scale` is that before."""
     reach = 0
     for layer in layers:
-        if isinstance(layer, networks.DepthToSpace):
+        if isinstance(layer, architectures.DepthToSpace):
             scale //= 2
         elif isinstance(layer, keras.layers.Conv2D):
             reach += scale * _overhang(layer.kernel_size[0], layer.strides[0])
@@ -50,9 +50,9 @@ def _through(layers, scale=1):
             # Convolutions of the state, one after the other; the first sees no input of this step.
             state = scale * _overhang(layer.recurrent_kernel_size)
             reach = max(reach, state) + (layer.recurrent_depth - 1) * state
-        elif isinstance(layer, networks.ResidualBlock):
+        elif isinstance(layer, architectures.ResidualBlock):
             reach += _through([layer.first, layer.second], scale)[0]
-        elif isinstance(layer, networks.LinearSkip):  # its linear map stays in its block
+        elif isinstance(layer, architectures.LinearSkip):  # its linear map stays in its block
             inner, scale = _through(layer.main.layers, scale)
             reach += inner
         elif isinstance(layer, keras.Sequential):

@@ -6,7 +6,7 @@ in [-1, 1], and returns one figure for each iteration, `[N]`; training minimises
 
 from keras import ops
 
-from rnn_codec import similarity
+from rnn_codec.training import similarity
 
 
 def l1(original, reconstructions):

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec.initializers import GlorotUniform
+from rnn_codec.layers.initializers import GlorotUniform
 
 # The paper's alpha_h and alpha_x.
 RESIDUAL_SCALE = 0.1

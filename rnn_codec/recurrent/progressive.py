@@ -22,16 +22,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from rnn_codec import networks
-from rnn_codec.binarizer import Binarizer
-from rnn_codec.block_transform import (
+from rnn_codec.recurrent import architectures
+from rnn_codec.recurrent.binarizer import Binarizer
+from rnn_codec.recurrent.block_transform import (
     SAMPLES,
     BlockAnalysis,
     BlockSynthesis,
     DensePerIteration,
     visible_error,
 )
-from rnn_codec.config import STRIDE, CodecConfig
+from rnn_codec.recurrent.config import STRIDE, CodecConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,9 @@ class ProgressiveNetwork(keras.Model):
         if isinstance(config, dict):
             config = CodecConfig.from_dict(config)
         self.config = config
-        make_encoder, make_decoder, make_synthesis = networks.ARCHITECTURES[config.architecture]
+        make_encoder, make_decoder, make_synthesis = architectures.ARCHITECTURES[
+            config.architecture
+        ]
         self.encoder = make_encoder(config)
         self.binarizer = Binarizer(
             config.bits,
@@ -128,7 +130,7 @@ class ProgressiveNetwork(keras.Model):
             )
         self.gain = None
         if config.reconstruction == "residual_scaling":
-            self.gain = networks.gain_estimator()
+            self.gain = architectures.gain_estimator()
 
     @classmethod
     def create(cls, config):
@@ -244,7 +246,7 @@ def _initial_states(stack, batch, height, width):
         strides = getattr(layer, "strides", 1)
         strides = strides if isinstance(strides, int) else strides[0]
         height, width = height // strides, width // strides
-        if isinstance(layer, networks.DepthToSpace):
+        if isinstance(layer, architectures.DepthToSpace):
             height, width = 2 * height, 2 * width
         if layer in stack.cells():
             states.append(layer.initial_states(batch, height, width))

@@ -8,8 +8,9 @@ pixels or of the codec's network.
 
 import numpy as np
 
-from rnn_codec import bitstream, range_coder
-from rnn_codec.adaptive_model import AdaptiveModel
+from rnn_codec.container import bitstream
+from rnn_codec.entropy import range_coder
+from rnn_codec.entropy.adaptive_model import AdaptiveModel
 from rnn_codec.errors import BitstreamError
 
 ENTROPY_CODERS = {

@@ -15,8 +15,8 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import block_transform, networks
-from rnn_codec.hybrid_config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
+from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
+from rnn_codec.recurrent import architectures, block_transform
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -150,7 +150,7 @@ class RestorationLayers(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
-class ConditionedBlock(networks.ResidualBlock):
+class ConditionedBlock(architectures.ResidualBlock):
     """A residual block with a scale and a shift of its inner features, before their ReLU.
 
     Features become `(1 + scale) * features + shift`; both are linear in the condition, and start at
@@ -223,7 +223,7 @@ def _restoration_layers(config, name):
     """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
     layers = [_conv(config.filters, "conv_01", activation="relu")]
     if config.shortcuts:
-        block = ConditionedBlock if config.conditioned else networks.ResidualBlock
+        block = ConditionedBlock if config.conditioned else architectures.ResidualBlock
         layers += [block(name=f"residual_{number:02d}") for number in range(1, config.layers // 2)]
     else:
         for number in range(2, config.layers):
@@ -237,7 +237,7 @@ def _restoration_layers(config, name):
     )
     layers.append(last)
     if config.block == 2:
-        layers = [SpaceToDepth(name="blocks"), *layers, networks.DepthToSpace(name="pixels")]
+        layers = [SpaceToDepth(name="blocks"), *layers, architectures.DepthToSpace(name="pixels")]
     return RestorationLayers(layers, name=name)
 
 

@@ -19,18 +19,13 @@ from keras import ops
 import numpy as np
 from tqdm import tqdm
 
-from rnn_codec import (
-    checkpoints,
-    compilation,
-    context_model,
-    data,
-    image_io,
-    monitoring,
-    presets,
-    progressive,
-    training,
-)
+from rnn_codec import presets
+from rnn_codec.backend import compilation
+from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
+from rnn_codec.recurrent import progressive, recipe
+from rnn_codec.training import checkpoints, data, monitoring
 
 PLANES_FILE = "planes.npz"
 
@@ -75,7 +70,7 @@ class ContextNetwork(keras.Model):
         self.features = features
         self.bits = bits
         self.quantised = quantised
-        self.bits_per_bit = training.PerIteration(iterations, name="bits_per_bit")
+        self.bits_per_bit = recipe.PerIteration(iterations, name="bits_per_bit")
 
     def build(self, input_shape):
         self.arrays = {}
@@ -246,8 +241,8 @@ def train(preset, photos, options, workdir, resume=False):
         config.iterations, options.features, config.bits, options.quantised, name="context"
     )
     model.build(planes.shape)
-    optimizer = training.make_optimizer(
-        training.TrainingOptions(
+    optimizer = recipe.make_optimizer(
+        recipe.TrainingOptions(
             steps=options.steps,
             learning_rate=options.learning_rate,
             warmup_steps=50,
@@ -255,7 +250,7 @@ def train(preset, photos, options, workdir, resume=False):
         )
     )
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, jit_compile=training.jit_compile())
+    model.compile(optimizer=optimizer, jit_compile=recipe.jit_compile())
     groups = {"model": model.variables, "optimizer": optimizer.variables}
     codec = dataclasses.replace(preset, context=None).identity.hex()
     step = 0
@@ -271,13 +266,13 @@ def train(preset, photos, options, workdir, resume=False):
             logging.info("nothing to do: the run has reached its %d steps", options.steps)
             return {}
     progress = monitoring.Progress(step, options.steps)
-    logs = monitoring.scalar_callbacks(os.path.join(workdir, training.LOG_FOLDER), step)
-    keeper = training.RunKeeper(workdir, groups, step, options.steps, {"codec": codec})
+    logs = monitoring.scalar_callbacks(os.path.join(workdir, recipe.LOG_FOLDER), step)
+    keeper = recipe.RunKeeper(workdir, groups, step, options.steps, {"codec": codec})
     callbacks = [progress, *logs]
     if options.quantised:
-        folder = os.path.join(workdir, training.PRESET_FOLDER)
+        folder = os.path.join(workdir, recipe.PRESET_FOLDER)
         callbacks.append(
-            training.PresetExport(
+            recipe.PresetExport(
                 folder, lambda: dataclasses.replace(preset, context=model.integers()), step > 0
             )
         )
@@ -289,7 +284,7 @@ def train(preset, photos, options, workdir, resume=False):
             validation_data=(signs(held), None),
             validation_batch_size=options.batch_size,
             # The order counts: those before AveragedWeights see the averages, those after do not.
-            callbacks=[*callbacks, training.AveragedWeights(), keeper],
+            callbacks=[*callbacks, recipe.AveragedWeights(), keeper],
             shuffle=False,
             verbose=0,
         )
@@ -310,7 +305,7 @@ def _log_cost_of_integers(workdir, model, planes, batch_size):
         network.build(planes.shape)
         path = os.path.join(workdir, checkpoints.FILE_NAME)
         checkpoints.restore(path, {"model": network.variables})
-        network.compile(jit_compile=training.jit_compile())
+        network.compile(jit_compile=recipe.jit_compile())
         figures = network.evaluate(planes, batch_size=batch_size, verbose=0, return_dict=True)
         losses.append(figures["loss"])
     excess = 100.0 * (losses[0] / losses[1] - 1.0)

@@ -8,8 +8,8 @@ these to a picture in [-1, 1]. Synthesis has no state: only the pictures that ar
 import keras
 from keras import ops
 
-from rnn_codec import cells
-from rnn_codec.initializers import GlorotUniform
+from rnn_codec.layers.initializers import GlorotUniform
+from rnn_codec.recurrent import cells
 
 
 class RecurrentStack(keras.layers.Layer):

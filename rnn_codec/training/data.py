@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from rnn_codec import image_io
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
 
 # Salts the random streams, so that training and validation never share one.
 _TRAINING_STREAM, _VALIDATION_STREAM = 0, 1

@@ -5,7 +5,7 @@ import math
 from keras import ops
 import numpy as np
 
-from rnn_codec import similarity
+from rnn_codec.training import similarity
 
 MINIMUM_SIDE = similarity.MINIMUM_SIDE
 

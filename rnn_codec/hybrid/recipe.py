@@ -28,20 +28,15 @@ from keras import ops
 import numpy as np
 from PIL import Image
 
-from rnn_codec import (
-    base_codecs,
-    compilation,
-    data,
-    distribution,
-    hybrid_networks,
-    metrics,
-    monitoring,
-    presets,
-    progressive,
-    training,
-)
+from rnn_codec import presets
+from rnn_codec.backend import compilation, distribution
 from rnn_codec.errors import CodecError
-from rnn_codec.hybrid_networks import HybridNetwork
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.pictures import metrics
+from rnn_codec.recurrent import progressive, recipe
+from rnn_codec.standard import codecs as base_codecs
+from rnn_codec.training import data, monitoring
 
 # What learns in an epoch; the name of that part of the network.
 RESTORATION, FULL_RESTORATION, COMPACT = "restoration", "full_restoration", "compact"
@@ -295,7 +290,7 @@ class Validation(keras.callbacks.Callback):
         network: `HybridNetwork` in training.
         coder: `PatchCoder`; it gets the weights, for the next epoch too.
         crops: uint8 `[N, H, W, 3]`.
-        keeper: `training.RunKeeper`, which refuses weights that are no longer finite.
+        keeper: `recipe.RunKeeper`, which refuses weights that are no longer finite.
     """
 
     def __init__(self, network, coder, crops, keeper):
@@ -373,7 +368,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         CodecError: the work folder holds another run or cannot be written, the options do not fit
             the data, or the loss ceased to be finite.
     """
-    training.refuse_other_run(workdir, resume)
+    recipe.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     coder = PatchCoder(config, options.other_bases)
     with progressive.dtype_policy(options.precision):
@@ -382,20 +377,20 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     groups = {"model": network.variables}
     groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
     initial_preset = initial_preset and part_for(network, initial_preset)
-    step = training.first_step(workdir, groups, options.steps, network, initial_preset)
+    step = recipe.first_step(workdir, groups, options.steps, network, initial_preset)
     if step >= options.steps:
         return {}
-    training.record_run(workdir, config, photos, options)
+    recipe.record_run(workdir, config, photos, options)
     crops = data.validation_patches(
         photos, options.validation_images, options.validation_size, options.seed
     )
-    keeper = training.RunKeeper(workdir, groups, step, options.steps)
+    keeper = recipe.RunKeeper(workdir, groups, step, options.steps)
     closed = [
         monitoring.Progress(step, options.steps),
-        *monitoring.scalar_callbacks(os.path.join(workdir, training.LOG_FOLDER), step),
+        *monitoring.scalar_callbacks(os.path.join(workdir, recipe.LOG_FOLDER), step),
     ]
-    export = training.PresetExport(
-        os.path.join(workdir, training.PRESET_FOLDER),
+    export = recipe.PresetExport(
+        os.path.join(workdir, recipe.PRESET_FOLDER),
         lambda: presets.from_network(network),
         resumed=step > 0,
     )
@@ -492,8 +487,8 @@ def _turn_model(network, turn, config, options):
     epochs = range(-(-options.steps // options.steps_per_epoch))
     rate = options.compact_learning_rate if turn == COMPACT else options.learning_rate
     own = sum(_turn_of(epoch, config, options) == turn for epoch in epochs)
-    schedule = training.learning_rate_schedule(
-        training.TrainingOptions(
+    schedule = recipe.learning_rate_schedule(
+        recipe.TrainingOptions(
             steps=max(1, own) * options.steps_per_epoch,
             learning_rate=rate,
             warmup_steps=options.warmup_steps,
@@ -503,5 +498,5 @@ def _turn_model(network, turn, config, options):
     _let_learn(network, turn)
     optimizer.build(network.trainable_variables)
     model = TurnModel(network, turn, options.rate_weight, name=turn)
-    model.compile(optimizer=optimizer, jit_compile=training.jit_compile())
+    model.compile(optimizer=optimizer, jit_compile=recipe.jit_compile())
     return model

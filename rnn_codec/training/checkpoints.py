@@ -10,8 +10,8 @@ import os
 
 import numpy as np
 
-from rnn_codec import image_io
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import image_io
 
 FILE_NAME = "checkpoint.npz"
 

@@ -1,0 +1,1 @@
+"""What computes: compiled functions on Keras' backends, and training on several devices."""

@@ -1,0 +1,1 @@
+"""The `.rnnc` file: header, chunks and checksums."""

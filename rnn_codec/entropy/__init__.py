@@ -1,0 +1,1 @@
+"""Bits to bytes and back: planes, their probabilities as integers, and the range coder."""

@@ -1,0 +1,1 @@
+"""The wing around a standard codec: ComCNN, JPEG and its like, RecCNN."""

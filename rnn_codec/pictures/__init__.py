@@ -1,0 +1,1 @@
+"""Pictures: files to arrays and back, and how far two of them are apart."""

@@ -1,0 +1,1 @@
+"""Other people's frameworks that can use the codec."""

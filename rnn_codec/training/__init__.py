@@ -1,0 +1,1 @@
+"""What all recipes of training share; it knows no wing."""
