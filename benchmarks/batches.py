@@ -14,7 +14,8 @@ from PIL import Image
 
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
+from rnn_codec.pictures.picture import picture_from_array
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -52,17 +53,17 @@ def main(argv):
 def _pictures(width, height):
     """As many as `--count` says; where the folder has fewer photographs, they come again."""
     photos = []
-    for path, _ in files.sources([_PHOTOS.value], image_io.IMAGE_EXTENSIONS):
+    for path, _ in files.sources([_PHOTOS.value], reading.IMAGE_EXTENSIONS):
         if len(photos) == _COUNT.value:
             break
         try:
-            pixels = image_io.read_picture(path).pixels
+            pixels = reading.read_picture(path).pixels
         except CodecError:
             continue
         photo = Image.fromarray(pixels).convert("RGB")
         photos.append(photo.resize((width, height), Image.Resampling.LANCZOS))
     return [
-        image_io.picture_from_array(np.asarray(photos[number % len(photos)]))
+        picture_from_array(np.asarray(photos[number % len(photos)]))
         for number in range(_COUNT.value)
     ]
 

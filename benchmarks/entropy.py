@@ -29,7 +29,8 @@ _REPEATS = 5
 def main(argv):
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import reading
+    from rnn_codec.pictures.picture import to_array
     from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
@@ -38,9 +39,9 @@ def main(argv):
     paths = sorted(
         path
         for path in pathlib.Path(_IMAGES.value).iterdir()
-        if path.suffix.lower() in image_io.IMAGE_EXTENSIONS
+        if path.suffix.lower() in reading.IMAGE_EXTENSIONS
     )
-    images = [image_io.to_array(image_io.read_picture(path)) for path in paths]
+    images = [to_array(reading.read_picture(path)) for path in paths]
     coded = [
         codec.read_planes(codec.encode(image, entropy="raw"))
         for image in tqdm(images, disable=None)

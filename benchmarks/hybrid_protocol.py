@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from rnn_codec import presets
 from rnn_codec.commands import files
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics, reading
+from rnn_codec.pictures.picture import Picture
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 
@@ -90,12 +91,12 @@ def main(argv):
         if flag.value:
             codecs[row] = Codec.from_preset(flag.value), stored_size
     base = base_codecs.make(_BASE.value)
-    pairs = files.sources([_IMAGES.value], image_io.IMAGE_EXTENSIONS)
+    pairs = files.sources([_IMAGES.value], reading.IMAGE_EXTENSIONS)
     for text in _QUALITIES.value:
         quality = base_codecs.checked_quality(base, float(text))
         figures = collections.defaultdict(list)  # row -> of each image
         for path, _ in tqdm(pairs, disable=None, leave=False):
-            picture = _grey(image_io.read_picture(path))
+            picture = _grey(reading.read_picture(path))
             file = base.encode(picture.pixels, quality)
             figures[base.name].append(_figures(picture.pixels, base.decode(file), len(file)))
             for row, (codec, stored_size) in codecs.items():
@@ -107,7 +108,7 @@ def main(argv):
 
 def _grey(picture):
     """Only the luma, without what a file carries."""
-    return image_io.Picture(base_codecs.with_colour(picture.pixels, is_rgb=False))
+    return Picture(base_codecs.with_colour(picture.pixels, is_rgb=False))
 
 
 def _coded(codec, stored_size, base, quality, picture, size):

@@ -104,13 +104,14 @@ def _run(variables, arguments, folder):
 
 def _write():
     from rnn_codec.container import bitstream
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import reading
+    from rnn_codec.pictures.picture import to_array
     from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value, arithmetic=_ARITHMETIC.value)
     digests = {}
     for path in sorted(pathlib.Path(_IMAGES.value).glob("*.png"))[: _LIMIT.value]:
-        raw = codec.encode(image_io.to_array(image_io.read_picture(path)), entropy="raw")
+        raw = codec.encode(to_array(reading.read_picture(path)), entropy="raw")
         planes = codec.read_planes(raw)  # as the transform made them, before any entropy coding
         coder = codec.plane_coder(planes[0].shape)
         packed = [coder.pack(plane, "neural") for plane in planes]

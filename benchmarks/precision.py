@@ -13,7 +13,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from rnn_codec.commands import files
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
 _PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
@@ -29,8 +29,8 @@ def main(argv):
     directions = _PRECISIONS, _PRECISIONS[::-1]
     print("picture | " + " | ".join(f"{a}, then {b}: dB, MS-SSIM" for a, b in directions))
     worst = [(0.0, 0.0)] * len(directions)
-    for path, _ in tqdm(files.sources([_IMAGES.value], image_io.IMAGE_EXTENSIONS), disable=None):
-        picture = image_io.read_picture(path)
+    for path, _ in tqdm(files.sources([_IMAGES.value], reading.IMAGE_EXTENSIONS), disable=None):
+        picture = reading.read_picture(path)
         losses = [_losses(codecs[a], codecs[b], picture) for a, b in directions]
         worst = [_largest(pair) for pair in zip(worst, losses)]
         _print_row(os.path.basename(path), losses)

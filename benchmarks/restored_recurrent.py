@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from rnn_codec import presets
 from rnn_codec.commands import files
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics
+from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.training import data
 
 _DATA = flags.DEFINE_string("data", None, "Folder of photographs.", required=True)
@@ -68,8 +69,7 @@ def main(argv):
     print("  n  PSNR, dB  restored  MS-SSIM  restored")
     for count, decoded in enumerate(coded_crops, start=1):
         restored = [
-            restorer.restore_picture(image_io.picture_from_array(pixels), 1.0).pixels
-            for pixels in decoded
+            restorer.restore_picture(picture_from_array(pixels), 1.0).pixels for pixels in decoded
         ]
         figures = [
             np.mean([figure(*pair) for pair in zip(crops, pictures)])

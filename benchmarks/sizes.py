@@ -15,7 +15,8 @@ from PIL import Image
 
 import rnn_codec
 from rnn_codec.commands import files
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
+from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.targets import Target
 
 _PHOTO = flags.DEFINE_string("photo", None, "A photograph.", required=True)
@@ -30,12 +31,12 @@ def main(argv):
     from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
-    photo = Image.fromarray(image_io.read_picture(_PHOTO.value).pixels).convert("RGB")
+    photo = Image.fromarray(reading.read_picture(_PHOTO.value).pixels).convert("RGB")
     cases = [(size, "RGB") for size in _SIZES]
     cases += [((500, 333), mode) for mode in ("L", "RGBA", "LA")]
     print("size, mode: bytes; PSNR in dB after each iteration; equal to the encoder's own")
     for size, mode in cases:
-        picture = image_io.picture_from_array(_array(photo, size, mode))
+        picture = picture_from_array(_array(photo, size, mode))
         start = time.monotonic()
         encoded = codec.encode_picture(picture)
         seconds = time.monotonic() - start

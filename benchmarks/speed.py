@@ -122,24 +122,24 @@ def _compile(coder, picture):
     import keras
 
     from rnn_codec import targets
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures.picture import Picture
 
     if keras.backend.backend() == "tensorflow":
-        picture = image_io.Picture(picture.pixels[:64, :64])
+        picture = Picture(picture.pixels[:64, :64])
     coder.decode(coder.encode_picture(picture, targets.Target(iterations=2)).data)
 
 
 def _picture(width, height):
     from PIL import Image
 
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures.picture import picture_from_array
 
     if _PHOTO.value is None:
         rng = np.random.default_rng(0)
-        return image_io.picture_from_array(rng.integers(0, 256, (height, width, 3), np.uint8))
+        return picture_from_array(rng.integers(0, 256, (height, width, 3), np.uint8))
     with Image.open(_PHOTO.value) as photo:
         photo = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    return image_io.picture_from_array(np.asarray(photo))
+    return picture_from_array(np.asarray(photo))
 
 
 def _random(config):

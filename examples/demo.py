@@ -13,8 +13,9 @@ from absl import app, flags
 from PIL import Image, ImageDraw
 
 import rnn_codec
+from rnn_codec import storage
 from rnn_codec.commands import files
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading, writing
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, instead of the built-in four.")
 _OUTPUT = flags.DEFINE_string("output", "demo_output", "Folder to write to; made if missing.")
@@ -37,17 +38,17 @@ def main(argv):
     rows, figures = [], {count: [] for count in counts}
     for path in _photos():
         # Two of the four carry thousands of bytes of colour profile, more than a first iteration.
-        picture = image_io.without_metadata(image_io.read_picture(path))
+        picture = writing.without_metadata(reading.read_picture(path))
         name = os.path.basename(path)
         encoded = codec.encode_picture(picture)
         file_path = os.path.join(_OUTPUT.value, f"{name}.rnnc")
-        image_io.write_atomically(file_path, encoded.data)
+        storage.write_atomically(file_path, encoded.data)
         print(f"\n{name}: {picture.width} x {picture.height}, {os.path.getsize(path)} bytes")
         print(f"  -> {file_path}, {len(encoded.data)} bytes")
         print(_HEADINGS)
         row = [(picture, "original")]
         # Restored from the file on disk: each count from its beginning alone.
-        data = image_io.read_bytes(file_path)
+        data = storage.read_bytes(file_path)
         for count in counts:
             data_so_far = rnn_codec.truncate(data, count)
             restored, values = _restore(codec, data_so_far, count, picture, name)
@@ -65,7 +66,7 @@ def main(argv):
 
 def _photos():
     if _PHOTOS.value:
-        return [path for path, _ in files.sources([_PHOTOS.value], image_io.IMAGE_EXTENSIONS)]
+        return [path for path, _ in files.sources([_PHOTOS.value], reading.IMAGE_EXTENSIONS)]
     import skimage
 
     return [os.path.join(skimage.data_dir, name) for name in _BUILT_IN]
@@ -76,7 +77,7 @@ def _restore(codec, data, count, original, name):
     from rnn_codec.pictures import metrics
 
     ((_, restored),) = codec.decode_picture(data)
-    image_io.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))
+    writing.write_picture(restored, os.path.join(_OUTPUT.value, f"{name}_{count:02d}.png"))
     bpp = 8 * len(data) / (original.width * original.height)
     psnr_db = metrics.psnr_db(original.pixels, restored.pixels)
     ms_ssim = metrics.ms_ssim(original.pixels, restored.pixels)

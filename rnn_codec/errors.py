@@ -24,3 +24,8 @@ class ImageError(CodecError):
 
 class PresetError(CodecError):
     """A preset that is unknown, incomplete or damaged."""
+
+
+def one_line(error: BaseException) -> str:
+    """The text of any exception in one line, or its type where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,10 +7,11 @@ import os
 
 import numpy as np
 
-from rnn_codec import presets
+from rnn_codec import presets, storage
 from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics, reading, writing
+from rnn_codec.pictures.picture import Picture, to_array
 from rnn_codec.targets import Target
 
 
@@ -20,8 +21,8 @@ class Encoded:
 
     data: bytes
     iterations: int
-    original: image_io.Picture
-    picture: image_io.Picture  # what `decode` returns for `data`, but for rounding
+    original: Picture
+    picture: Picture  # what `decode` returns for `data`, but for rounding
     warnings: tuple[str, ...] = ()
 
     @property
@@ -61,13 +62,13 @@ class PictureCodec(abc.ABC):
 
     @abc.abstractmethod
     def encode_picture(self, picture, target=Target(), **options):
-        """Returns the `Encoded` of an `image_io.Picture`."""
+        """Returns the `Encoded` of an `Picture`."""
 
     def encode_pictures(self, pictures, target=Target(), **options):
         """Compresses several pictures; small ones of one size together, where that is faster.
 
         Args:
-            pictures: list of `image_io.Picture`.
+            pictures: list of `Picture`.
             target: `Target` of each.
             **options: as for `encode_picture`.
 
@@ -91,7 +92,7 @@ class PictureCodec(abc.ABC):
             limits: `bitstream.Limits`, checked before anything is allocated.
 
         Yields:
-            Pairs of iteration count and `image_io.Picture`, in ascending order. The pictures'
+            Pairs of iteration count and `Picture`, in ascending order. The pictures'
             warnings tell what was damaged.
 
         Raises:
@@ -135,7 +136,7 @@ class PictureCodec(abc.ABC):
         """
         counts = None if iterations is None else [iterations]
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        return image_io.to_array(picture)
+        return to_array(picture)
 
     def encode_file(self, source, destination, target=Target(), **options):
         """Compresses the picture of one file into another, with its metadata.
@@ -153,8 +154,8 @@ class PictureCodec(abc.ABC):
             CodecError: a file cannot be read or written, or the target cannot be met.
         """
         _check_destination(source, destination)
-        encoded = self.encode_picture(image_io.read_picture(source), target, **options)
-        image_io.write_atomically(destination, encoded.data)
+        encoded = self.encode_picture(reading.read_picture(source), target, **options)
+        storage.write_atomically(destination, encoded.data)
         return encoded
 
     def decode_file(self, source, destination, iterations=None, strict=False):
@@ -166,16 +167,16 @@ class PictureCodec(abc.ABC):
             iterations, strict: as for `decode`.
 
         Returns:
-            `image_io.Picture`, as written.
+            `Picture`, as written.
 
         Raises:
             CodecError: as for `decode`, or a file cannot be read or written.
         """
         _check_destination(source, destination)
         counts = None if iterations is None else [iterations]
-        data = image_io.read_bytes(source)
+        data = storage.read_bytes(source)
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        image_io.write_picture(picture, destination)
+        writing.write_picture(picture, destination)
         return picture
 
     def header_of(self, picture, iterations):
@@ -218,9 +219,9 @@ def frame_of(contents):
     header, metadata, warnings = contents.header, contents.metadata, contents.warnings
     alpha = None
     if contents.alpha is not None:
-        alpha = image_io.decode_alpha(contents.alpha, header.width, header.height)
+        alpha = reading.decode_alpha(contents.alpha, header.width, header.height)
     shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
-    return image_io.Picture(
+    return Picture(
         pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
         alpha=alpha,
         icc_profile=metadata.icc_profile,

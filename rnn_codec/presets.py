@@ -19,10 +19,10 @@ import zipfile
 
 import numpy as np
 
+from rnn_codec import storage
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import PresetError
 from rnn_codec.hybrid.config import HybridConfig
-from rnn_codec.pictures import image_io
 from rnn_codec.recurrent.config import CodecConfig
 
 DEFAULT, DEFAULT_HYBRID = "two_scale_gru", "hybrid"
@@ -196,13 +196,13 @@ def save(preset, folder):
         os.remove(path)  # it was of other weights
     kind = {"codec": "hybrid"} if isinstance(preset.config, HybridConfig) else {}
     text = json.dumps({**kind, **preset.config.to_dict()}, indent=2) + "\n"
-    image_io.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
+    storage.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
 
 
 def _write_arrays(path, arrays):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    image_io.write_atomically(path, buffer.getvalue())
+    storage.write_atomically(path, buffer.getvalue())
 
 
 def _defining_json(config):

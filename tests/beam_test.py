@@ -170,7 +170,7 @@ class RunTest(BeamTest):
         self.assert_rows_of("a.png", arrays["a.png"], codec)
 
     def assert_rows_of(self, name, array, codec):
-        encoded = codec.encode_picture(beam.image_io.picture_from_array(array), Target(2))
+        encoded = codec.encode_picture(beam.picture_from_array(array), Target(2))
         source, code, restored = (
             self.folder / folder / f"{name}{extension}"
             for folder, extension in (("pics", ""), ("codes", ".rnnc"), ("restored", ".png"))

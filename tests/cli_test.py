@@ -20,8 +20,10 @@ import testing
 from testing import run_command
 
 import rnn_codec
+from rnn_codec import storage
 from rnn_codec.container import bitstream
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics, reading
+from rnn_codec.pictures.picture import Picture, picture_from_array
 from rnn_codec.targets import Target
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -172,7 +174,7 @@ class EncodeTest(CommandTest):
         save(testing.make_array(161, 161), "large.png")
         result = self.succeed("encode", "photo.png", "large.png", "--json")
         small, large = (json.loads(line) for line in result.stdout.splitlines())
-        encoded = self.codec.encode_picture(image_io.read_picture("large.png"))
+        encoded = self.codec.encode_picture(reading.read_picture("large.png"))
         seconds = large.pop("seconds")
         self.assertGreater(seconds, 0)
         self.assertEqual(
@@ -255,7 +257,7 @@ class DecodeTest(CommandTest):
     def test_iterations_are_the_encoders_own(self, count):
         self.succeed("decode", "photo.rnnc", f"--iterations={count}")
         expected = self.codec.encode_picture(
-            image_io.picture_from_array(self.array), Target(iterations=count)
+            picture_from_array(self.array), Target(iterations=count)
         )
         np.testing.assert_array_equal(load("photo.png"), expected.picture.pixels)
 
@@ -355,7 +357,7 @@ class DecodeTest(CommandTest):
         self.succeed("decode", "photo.rnnc", "--strict")
 
     def test_metadata_that_a_format_cannot_hold_are_told(self):
-        picture = image_io.Picture(self.array, exif=make_exif(6), xmp=XMP)
+        picture = Picture(self.array, exif=make_exif(6), xmp=XMP)
         self.write_rnnc(data=self.codec.encode_picture(picture).data)
         result = run_command("decode", "photo.rnnc", "--output=a.bmp", "--json")
         text = "bmp cannot hold the exif, xmp; left out"
@@ -365,7 +367,7 @@ class DecodeTest(CommandTest):
 
 class InfoTest(CommandTest):
     def test_tells_what_the_file_holds(self):
-        picture = image_io.Picture(self.array, self.array[..., 0], xmp=XMP)
+        picture = Picture(self.array, self.array[..., 0], xmp=XMP)
         data = self.codec.encode_picture(picture).data
         self.write_rnnc(data=data)
         with self.assert_nothing_written():
@@ -593,14 +595,14 @@ class MetadataTest(CommandTest):
             info.metadata,
             {"icc_profile": len(PROFILE), "exif": len(self.exif), "xmp": len(XMP)},
         )
-        picture = image_io.read_picture(f"a.{extension}")
+        picture = reading.read_picture(f"a.{extension}")
         self.assertEqual(
             (picture.icc_profile, picture.exif, picture.xmp), (PROFILE, self.exif, XMP)
         )
         # A second time round nothing is lost either.
         self.succeed("encode", f"a.{extension}", "--output=b.rnnc")
         self.succeed("decode", "b.rnnc", "--output=b.png")
-        again = image_io.read_picture("b.png")
+        again = reading.read_picture("b.png")
         self.assertEqual((again.icc_profile, again.exif, again.xmp), (PROFILE, self.exif, XMP))
 
     def test_orientation_is_kept_and_not_applied(self):
@@ -638,7 +640,7 @@ class MetadataTest(CommandTest):
         save(palette, "palette.png", pnginfo=information, transparency=3)
         self.succeed("encode", "palette.png", "--output=a.rnnc")
         self.succeed("decode", "a.rnnc", "--output=a.png")
-        picture = image_io.read_picture("a.png")
+        picture = reading.read_picture("a.png")
         self.assertEqual((picture.mode, picture.xmp), ("RGBA", XMP))
         expected = np.array(palette.convert("P")) != 3
         np.testing.assert_array_equal(picture.alpha == 255, expected)
@@ -703,7 +705,7 @@ class FaultTest(CommandTest):
     def test_unreadable_input(self):
         # Simulated: the owner of the tests may be root.
         denied = PermissionError(errno.EACCES, "Permission denied", "photo.png")
-        with mock.patch.object(image_io, "open", create=True, side_effect=denied):
+        with mock.patch.object(storage, "open", create=True, side_effect=denied):
             self.fail_with("^encode: photo.png: .*Permission denied", "encode", "photo.png")
 
     @parameterized.parameters("new/a", "new/deep/a", "new/")

@@ -26,8 +26,8 @@ from rnn_codec.errors import (
     ModelMismatchError,
     PresetError,
 )
-from rnn_codec.pictures import image_io, metrics
-from rnn_codec.pictures.image_io import Picture
+from rnn_codec.pictures import metrics, reading, writing
+from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.recurrent import tiling
 from rnn_codec.recurrent.codec import Codec
 from rnn_codec.targets import Target
@@ -48,7 +48,7 @@ class RoundTripTest(parameterized.TestCase):
     @parameterized.product(preset=(testing.STACKED, testing.BLOCKS), size=list(SIZES))
     def test_decoder_shows_what_the_encoder_saw(self, preset, size):
         codec = testing.make_codec(preset)
-        picture = image_io.picture_from_array(testing.make_array(*SIZES[size]))
+        picture = picture_from_array(testing.make_array(*SIZES[size]))
         whole = codec.encode_picture(picture)
         self.assertEqual(whole.iterations, testing.ITERATIONS)
         for count, encoded in encode_each(codec, picture).items():
@@ -88,10 +88,10 @@ class RoundTripTest(parameterized.TestCase):
     )
     def test_any_size_and_mode(self, height, width, mode, preset):
         codec, array = testing.make_codec(preset), testing.make_array(height, width, mode)
-        encoded = codec.encode_picture(image_io.picture_from_array(array))
+        encoded = codec.encode_picture(picture_from_array(array))
         restored = codec.decode(encoded.data)
         self.assertEqual(restored.shape, array.shape)
-        np.testing.assert_array_equal(restored, image_io.to_array(encoded.picture))
+        np.testing.assert_array_equal(restored, to_array(encoded.picture))
 
     def test_codec_that_saw_other_pictures_decodes_the_same(self):
         # A graph that was compiled for another size, or for encoding, must not round otherwise.
@@ -105,7 +105,7 @@ class RoundTripTest(parameterized.TestCase):
 
     def test_lower_precision_keeps_the_promise_too(self):
         codec = Codec.from_preset(testing.preset_folder(), precision="bfloat16")
-        picture = image_io.picture_from_array(testing.make_array(*SIZES["odd"]))
+        picture = picture_from_array(testing.make_array(*SIZES["odd"]))
         whole = codec.encode_picture(picture)
         for count, encoded in encode_each(codec, picture).items():
             restored = codec.decode(whole.data, count)
@@ -170,7 +170,7 @@ class LargePictureTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.codec = testing.make_codec(testing.BLOCKS)
-        self.picture = image_io.picture_from_array(testing.make_array(300, 230))
+        self.picture = picture_from_array(testing.make_array(300, 230))
 
     def by_tiles(self, limit=0, tile=6):
         steps = tiling.TiledSteps(self.codec.network, self.codec._steps, tile)
@@ -178,7 +178,7 @@ class LargePictureTest(parameterized.TestCase):
         self.enterContext(mock.patch("rnn_codec.recurrent.codec._WHOLE_PIXELS", limit))
 
     def test_equals_the_whole_picture(self):
-        picture = image_io.picture_from_array(testing.make_array(*self.SIZE))
+        picture = picture_from_array(testing.make_array(*self.SIZE))
         whole = self.codec.encode_picture(picture)
         decoded = self.codec.decode(whole.data).astype(int)
         self.by_tiles(tile=64)
@@ -224,7 +224,7 @@ class ManyPicturesTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.codec = testing.make_codec(testing.BLOCKS)
-        self.pictures = [image_io.picture_from_array(testing.make_array(*s)) for s in self.SIZES]
+        self.pictures = [picture_from_array(testing.make_array(*s)) for s in self.SIZES]
 
     def batches(self, step):
         """How many pictures a step of the network is given at a time; the list fills itself."""
@@ -253,13 +253,13 @@ class ManyPicturesTest(parameterized.TestCase):
             # A feature next to zero might round to the other side in another batch.
             planes = [np.stack(self.codec.read_planes(e.data)) for e in (encoded, alone)]
             self.assertLess(np.mean(planes[0] != planes[1]), 0.01)
-            restored = image_io.picture_from_array(self.codec.decode(encoded.data)).pixels
+            restored = picture_from_array(self.codec.decode(encoded.data)).pixels
             np.testing.assert_allclose(restored, encoded.picture.pixels, atol=1)
 
     def test_each_stops_at_its_own_target(self):
         shape = (16, 32)
         pictures = [
-            image_io.picture_from_array(array)
+            picture_from_array(array)
             for array in (np.full((*shape, 3), 128, np.uint8), testing.make_array(*shape))
         ]
         figures = [[e.psnr_db for e in encode_each(self.codec, p).values()] for p in pictures]
@@ -396,7 +396,7 @@ class SizeTargetTest(parameterized.TestCase):
     def test_size_is_of_the_whole_file(self, mode):
         array = testing.make_array(15, 17, mode)
         picture = dataclasses.replace(
-            image_io.picture_from_array(array), icc_profile=b"profile", xmp=b"<xmp/>" * 20
+            picture_from_array(array), icc_profile=b"profile", xmp=b"<xmp/>" * 20
         )
         whole = self.codec.encode_picture(picture).data
         sizes = rnn_codec.read_info(whole).bytes_at_iteration
@@ -425,7 +425,7 @@ class QualityTargetTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.codec = testing.make_codec()
-        self.picture = image_io.picture_from_array(testing.make_array(161, 161))
+        self.picture = picture_from_array(testing.make_array(161, 161))
         self.each = encode_each(self.codec, self.picture)
 
     @parameterized.product(name=list(FIGURES), count=list(COUNTS))
@@ -465,7 +465,7 @@ class QualityTargetTest(parameterized.TestCase):
         self.assertEqual(encoded.bpp, 8 * len(encoded.data) / 161**2)
 
     def test_small_pictures_have_no_msssim(self):
-        picture = image_io.picture_from_array(testing.make_array(15, 17))
+        picture = picture_from_array(testing.make_array(15, 17))
         self.assertIsNone(self.codec.encode_picture(picture).ms_ssim)
 
 
@@ -493,7 +493,7 @@ class DecodeTest(parameterized.TestCase):
             decoded = dict(self.codec.decode_picture(self.data, wanted))
             self.assertEqual(list(decoded), list(expected))
             for count, picture in decoded.items():
-                np.testing.assert_array_equal(image_io.to_array(picture), self.prefixes[count])
+                np.testing.assert_array_equal(to_array(picture), self.prefixes[count])
 
     @parameterized.parameters(bytes, bytearray, memoryview)
     def test_takes_any_bytes(self, kind):
@@ -548,7 +548,7 @@ class DecodeTest(parameterized.TestCase):
 
     def test_alpha_of_another_size_is_refused(self):
         contents = bitstream.read(self.data)
-        alpha = image_io.encode_alpha(np.zeros((15, 18), np.uint8))
+        alpha = writing.encode_alpha(np.zeros((15, 18), np.uint8))
         data = bitstream.write(contents.header, contents.planes, alpha=alpha)
         with self.assertRaisesRegex(BitstreamError, "^alpha: expected a PNG in mode L, 17 x 15"):
             self.codec.decode(data)
@@ -580,7 +580,7 @@ class DamageTest(parameterized.TestCase):
         array = testing.make_array(15, 17, "LA")
         array[..., 1] = 200  # a few bytes as PNG
         self.picture = dataclasses.replace(
-            image_io.picture_from_array(array), exif=b"Exif\0\0II", xmp=b"<x/>"
+            picture_from_array(array), exif=b"Exif\0\0II", xmp=b"<x/>"
         )
         self.data = self.codec.encode_picture(self.picture).data
         self.prefixes = {
@@ -639,7 +639,7 @@ class FilesTest(absltest.TestCase):
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.source = self.folder / "photo.png"
         self.array = testing.make_array(15, 17, "RGBA")
-        image_io.write_picture(image_io.picture_from_array(self.array), self.source)
+        writing.write_picture(picture_from_array(self.array), self.source)
 
     def test_files_are_those_of_the_arrays(self):
         file, restored = self.folder / "photo.rnnc", self.folder / "restored.png"
@@ -648,9 +648,9 @@ class FilesTest(absltest.TestCase):
         self.assertEqual((file.read_bytes(), encoded.data), (data, data))
         picture = self.codec.decode_file(file, restored, iterations=1)
         expected = self.codec.decode(data, 1)
-        np.testing.assert_array_equal(image_io.to_array(picture), expected)
-        restored_again = image_io.read_picture(restored)
-        np.testing.assert_array_equal(image_io.to_array(restored_again), expected)
+        np.testing.assert_array_equal(to_array(picture), expected)
+        restored_again = reading.read_picture(restored)
+        np.testing.assert_array_equal(to_array(restored_again), expected)
 
     def test_input_is_never_replaced(self):
         before = self.source.read_bytes()

@@ -11,7 +11,7 @@ import numpy as np
 from rnn_codec.container import bitstream
 from rnn_codec.container.bitstream import Limits, Plane
 from rnn_codec.entropy import planes
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading, writing
 from tests import hostile, testing
 
 # Random numbers that hypothesis chooses, so that it can make a failing example simpler.
@@ -133,9 +133,9 @@ class CostTest(parameterized.TestCase):
         self.assertLess(large, 4.4 * peak(unpack, *shape))
 
     def test_alpha_that_expands_is_refused_before_it_does(self):
-        bomb = image_io.encode_alpha(np.zeros((8000, 8000), np.uint8))
+        bomb = writing.encode_alpha(np.zeros((8000, 8000), np.uint8))
         self.assertLess(len(bomb), 100_000)
-        self.assertLess(peak(hostile.attempt, image_io.decode_alpha, bomb, 16, 16), 2**20)
+        self.assertLess(peak(hostile.attempt, reading.decode_alpha, bomb, 16, 16), 2**20)
 
     def test_repeated_metadata_are_held_once(self):
         parts = hostile.split(min(hostile.SEEDS, key=len))

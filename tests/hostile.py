@@ -258,13 +258,13 @@ def check_decoder(data):
 
 def _check_written(picture):
     """Formats that between them parse the EXIF, turn by it, and hold every block."""
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import writing
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for image_format in ("png", "jpeg", "tiff", "bmp"):
-            attempt(image_io.picture_bytes, picture, image_format)
-            image_io.unstored_metadata(picture, image_format)
+            attempt(writing.picture_bytes, picture, image_format)
+            writing.unstored_metadata(picture, image_format)
     assert not caught, caught[0]
 
 

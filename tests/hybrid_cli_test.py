@@ -14,7 +14,7 @@ from PIL import Image
 import testing
 
 from rnn_codec import presets
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
 from rnn_codec.recurrent.codec import Codec
 from rnn_codec.standard import codecs as base_codecs
 
@@ -112,7 +112,7 @@ class HybridCommandTest(parameterized.TestCase):
         result = self.run("decode", "--restore", "photo.jpg", preset="./trained")
         self.assertEqual(result.stderr, "")
         codec = Codec.from_preset("./trained", precision="auto")
-        expected = codec.restore_picture(image_io.read_picture("photo.jpg"), jpeg_quality=10)
+        expected = codec.restore_picture(reading.read_picture("photo.jpg"), jpeg_quality=10)
         with Image.open("photo.restored.png") as after:
             np.testing.assert_array_equal(np.asarray(after), expected.pixels)
 

@@ -16,7 +16,8 @@ from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
 from rnn_codec.hybrid import codec as hybrid_codec
 from rnn_codec.hybrid import networks as hybrid_networks
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics
+from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.recurrent.codec import Codec
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
@@ -88,7 +89,7 @@ class RoundTripTest(parameterized.TestCase):
     @parameterized.product(size=SIZES, networks=tuple(testing.HYBRIDS), mode=("L", "RGB"))
     def test_every_size_and_network(self, size, networks, mode):
         codec, image = testing.make_hybrid(networks), testing.make_array(*size, mode)
-        encoded = codec.encode_picture(image_io.picture_from_array(image))
+        encoded = codec.encode_picture(picture_from_array(image))
         np.testing.assert_array_equal(codec.decode(encoded.data), encoded.picture.pixels)
         self.assertEqual(encoded.picture.pixels.shape, image.shape)
 
@@ -105,7 +106,7 @@ class RoundTripTest(parameterized.TestCase):
     def test_untrained_networks_are_a_mean_and_a_bicubic_filter(self):
         image = np.asarray(Image.fromarray(testing.make_array(8, 8)).resize((64, 64)))
         codec = testing.make_hybrid()
-        encoded = codec.encode_picture(image_io.picture_from_array(image), base="jpeg", quality=95)
+        encoded = codec.encode_picture(picture_from_array(image), base="jpeg", quality=95)
         self.assertGreater(metrics.psnr_db(image, encoded.picture.pixels), 30)
 
     def test_grey_networks_keep_colours(self):
@@ -115,7 +116,7 @@ class RoundTripTest(parameterized.TestCase):
         np.testing.assert_allclose(restored, image, atol=4)
 
     def test_metadata_are_carried(self):
-        picture = image_io.picture_from_array(testing.make_array(20, 20))
+        picture = picture_from_array(testing.make_array(20, 20))
         picture = dataclasses.replace(picture, icc_profile=b"icc", xmp=b"<x/>")
         codec = testing.make_hybrid()
         ((_, restored),) = codec.decode_picture(codec.encode_picture(picture).data)
@@ -139,7 +140,7 @@ class RoundTripTest(parameterized.TestCase):
 
     def test_several_in_one_call(self):
         codec = testing.make_hybrid()
-        pictures = [image_io.picture_from_array(testing.make_array(*size)) for size in SIZES]
+        pictures = [picture_from_array(testing.make_array(*size)) for size in SIZES]
         target = Target(target_bytes=len(codec.encode_picture(pictures[-2]).data))
         results = codec.encode_pictures(pictures, target, base="jpeg")
         for picture, result in zip(pictures, results, strict=True):
@@ -207,7 +208,7 @@ class TargetTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.codec = testing.make_hybrid()
-        self.picture = image_io.picture_from_array(testing.make_array(180, 170))
+        self.picture = picture_from_array(testing.make_array(180, 170))
 
     @parameterized.parameters(
         {"target_bytes": 2000}, {"target_bpp": 0.6}, {"target_bytes": 2000, "base": "jpeg2000"}
@@ -249,12 +250,12 @@ class TargetTest(parameterized.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
     def test_small_for_a_similarity(self):
-        picture = image_io.picture_from_array(testing.make_array(100, 170))
+        picture = picture_from_array(testing.make_array(100, 170))
         with self.assertRaisesRegex(CodecError, "sides of at least 161 pixels"):
             self.codec.encode_picture(picture, Target(target_msssim=0.9))
 
     def test_larger_than_the_base_can_hold(self):
-        picture = image_io.picture_from_array(np.zeros((2, 2 * 16384), np.uint8))
+        picture = picture_from_array(np.zeros((2, 2 * 16384), np.uint8))
         with self.assertRaisesRegex(
             CodecError, "received one of 16384 x 1 .*; take another base codec$"
         ):
@@ -269,7 +270,7 @@ class StoredSizeTest(parameterized.TestCase):
         self.codec = testing.make_hybrid("all")
 
     def encode(self, pixels, target=Target(), **options):
-        return self.codec.encode_picture(image_io.picture_from_array(pixels), target, **options)
+        return self.codec.encode_picture(picture_from_array(pixels), target, **options)
 
     @parameterized.named_parameters(
         ("low_quality", Target(), {"quality": 3}, "half"),
@@ -321,7 +322,7 @@ class StoredSizeTest(parameterized.TestCase):
         codec, pixel = testing.make_hybrid("all", seed=1), testing.make_array(1, 1)
         data = codec.encode(pixel, stored_size=name)
         stored = base_codecs.make("jpeg").decode(base_codecs.extract(data)[0])
-        restored = codec.restore_picture(image_io.picture_from_array(stored), 1.0).pixels
+        restored = codec.restore_picture(picture_from_array(stored), 1.0).pixels
         np.testing.assert_array_equal(codec.decode(with_strength(data, 64)), restored)
 
     def test_a_picture_whose_half_alone_can_be_stored(self):
@@ -370,7 +371,7 @@ class StrengthTest(parameterized.TestCase):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(33, 50, mode)
         image = image // 2 + 64
         file = self.base.encode(image, 60)
-        picture = image_io.picture_from_array(image)
+        picture = picture_from_array(image)
         restoration = codec._restoration(self.base, file, None, picture)
         original = restoration.pixels(strength)
         bare = restoration.pixels(0)
@@ -393,7 +394,7 @@ class StrengthTest(parameterized.TestCase):
     def test_a_network_that_harms_is_not_used(self):
         codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(40, 50)
         restoration = codec._restoration(
-            self.base, self.base.encode(image, 60), None, image_io.picture_from_array(image)
+            self.base, self.base.encode(image, 60), None, picture_from_array(image)
         )
         opposite = 2 * restoration.pixels(0).astype(int) - restoration.pixels(64)
         self.assertEqual(restoration.best_strength(np.clip(opposite, 0, 255).astype(np.uint8)), 0)
@@ -420,7 +421,7 @@ class StrengthTest(parameterized.TestCase):
     @parameterized.parameters(*testing.HYBRIDS)
     def test_the_size_is_known_without_it(self, networks):
         codec = testing.make_hybrid(networks, seed=1)
-        picture = image_io.picture_from_array(testing.make_array(60, 60))
+        picture = picture_from_array(testing.make_array(60, 60))
         for target in (Target(), Target(target_bytes=1500)):
             attempts, quality = codec._chosen(picture, target, None, None, None)
             self.assertEqual(attempts.size(quality), len(attempts.data(quality)))
@@ -454,7 +455,7 @@ class ConditionTest(parameterized.TestCase):
     def test_the_encoder_knows_what_decoders_will_show(self):
         codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
         for name in hybrid_codec.STORED_SIZES:
-            encoded = codec.encode_picture(image_io.picture_from_array(image), stored_size=name)
+            encoded = codec.encode_picture(picture_from_array(image), stored_size=name)
             decoded = codec.decode(encoded.data)
             np.testing.assert_array_equal(encoded.picture.pixels, decoded)
 
@@ -466,7 +467,7 @@ class ConditionTest(parameterized.TestCase):
 
     def test_of_a_jpeg_file(self):
         codec = testing.make_hybrid("conditioned", seed=1)
-        picture = image_io.picture_from_array(testing.make_array(33, 50))
+        picture = picture_from_array(testing.make_array(33, 50))
         restored = {
             quality: codec.restore_picture(picture, 3.0, jpeg_quality=quality).pixels
             for quality in (None, 1, 20, 95, 100)
@@ -585,14 +586,14 @@ class ContainerTest(parameterized.TestCase):
 
 class RestoreTest(absltest.TestCase):
     def test_size_and_metadata_stay(self):
-        picture = image_io.picture_from_array(testing.make_array(31, 20))
+        picture = picture_from_array(testing.make_array(31, 20))
         picture = dataclasses.replace(picture, xmp=b"<x/>")
         restored = testing.make_hybrid("restoration").restore_picture(picture)
         self.assertEqual((restored.pixels.shape, restored.xmp), ((31, 20, 3), b"<x/>"))
 
     def test_strength(self):
         codec = testing.make_hybrid("restoration", seed=1)
-        picture = image_io.picture_from_array(testing.make_array(40, 40) // 2 + 64)
+        picture = picture_from_array(testing.make_array(40, 40) // 2 + 64)
 
         def change(strength):
             restored = codec.restore_picture(picture, strength).pixels

@@ -22,7 +22,7 @@ import testing
 
 from rnn_codec import presets
 from rnn_codec.container import bitstream
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures.picture import Picture, picture_from_array
 from rnn_codec.recurrent import context_recipe, progressive, recipe
 from rnn_codec.recurrent.config import CodecConfig
 from rnn_codec.training import data
@@ -103,7 +103,7 @@ def make_pictures(scale):
     exif = Image.Exif()
     exif[274] = 6  # orientation: stored lying on its side
     exif[271] = "Maker"
-    with_metadata = image_io.Picture(
+    with_metadata = Picture(
         testing.make_array(50 * scale, 33 * scale),
         icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
         exif=exif.tobytes(),
@@ -118,8 +118,8 @@ def make_pictures(scale):
     }
     pictures = {"metadata": with_metadata}
     for mode, size in sizes.items():
-        pictures[mode.lower()] = image_io.picture_from_array(testing.make_array(*size, mode))
-    pictures["one_pixel"] = image_io.picture_from_array(testing.make_array(1, 1))
+        pictures[mode.lower()] = picture_from_array(testing.make_array(*size, mode))
+    pictures["one_pixel"] = picture_from_array(testing.make_array(1, 1))
     return pictures
 
 

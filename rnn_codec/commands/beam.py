@@ -17,7 +17,7 @@ from absl import app, flags
 
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -45,7 +45,7 @@ _PRESET = flags.DEFINE_string(
     "preset", None, "Name, or a folder that every worker can read. Defaults to the product's."
 )
 _MAX_PIXELS = flags.DEFINE_integer(
-    "max_pixels", image_io.DEFAULT_MAX_PIXELS, "Refuse files with more pixels than this.", 1
+    "max_pixels", reading.DEFAULT_MAX_PIXELS, "Refuse files with more pixels than this.", 1
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace results and table.")
 

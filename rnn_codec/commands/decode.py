@@ -111,9 +111,9 @@ def _rename_restored(name):
 
 
 def _picture_extensions():
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import reading
 
-    return image_io.IMAGE_EXTENSIONS
+    return reading.IMAGE_EXTENSIONS
 
 
 def _check_modes():
@@ -213,9 +213,9 @@ class _Decoding(tasks.Task):
             self._hash = _hash(codec, self._data, count, self._limits)
 
     def _write(self, picture, target):
-        from rnn_codec.pictures import image_io
+        from rnn_codec.pictures import writing
 
-        files.write(target, image_io.picture_bytes(picture, self._format), self.job.folder)
+        files.write(target, writing.picture_bytes(picture, self._format), self.job.folder)
 
     def report(self, report, seconds):
         picture, counts = self._picture, list(self._targets)
@@ -250,18 +250,18 @@ class _Restoring(tasks.Task):
     """A picture that a standard codec has stored, on its way through RecCNN."""
 
     def read(self):
-        from rnn_codec.pictures import image_io
+        from rnn_codec.pictures import reading
 
         self._format = _image_format(self.job)
         data = files.read(self.job)
-        self._picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
-        self._quality = image_io.jpeg_quality(data)
+        self._picture = reading.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
+        self._quality = reading.jpeg_quality(data)
         _check_format(self._format, self._picture.is_rgb, self._picture.alpha is not None)
         self.pixels = self._picture.width * self._picture.height
 
     def code(self):
         from rnn_codec import presets
-        from rnn_codec.pictures import image_io
+        from rnn_codec.pictures import writing
 
         preset = _PRESET.value or presets.DEFAULT_HYBRID
         codec = files.load_codec(preset, precision=_PRECISION.value)
@@ -271,7 +271,7 @@ class _Restoring(tasks.Task):
                 "recurrent; name another"
             )
         self._picture = codec.restore_picture(self._picture, jpeg_quality=self._quality)
-        data = image_io.picture_bytes(self._picture, self._format)
+        data = writing.picture_bytes(self._picture, self._format)
         yield functools.partial(files.write, self.job.target, data, self.job.folder)
 
     def report(self, report, seconds):
@@ -296,9 +296,9 @@ class _Restoring(tasks.Task):
 
 
 def _losses(picture, image_format):
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import writing
 
-    lost = image_io.unstored_metadata(picture, image_format)
+    lost = writing.unstored_metadata(picture, image_format)
     return [f"{image_format} cannot hold the {', '.join(lost)}; left out"] if lost else []
 
 
@@ -353,11 +353,12 @@ def _check_format(image_format, is_rgb, has_alpha):
     """Raises what writing the picture would raise, before the network has run."""
     import numpy as np
 
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import writing
+    from rnn_codec.pictures.picture import picture_from_array
 
     channels = (3 if is_rgb else 1) + has_alpha
-    pixel = image_io.picture_from_array(np.zeros((1, 1, channels), np.uint8))
-    image_io.picture_bytes(pixel, image_format)
+    pixel = picture_from_array(np.zeros((1, 1, channels), np.uint8))
+    writing.picture_bytes(pixel, image_format)
 
 
 def _numbered(path, count):

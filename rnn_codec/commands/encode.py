@@ -109,9 +109,9 @@ def _target():
 
 
 def _extensions():
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import reading
 
-    return image_io.IMAGE_EXTENSIONS
+    return reading.IMAGE_EXTENSIONS
 
 
 class _Encoding(tasks.Task):
@@ -123,11 +123,11 @@ class _Encoding(tasks.Task):
         self._encoded = None
 
     def read(self):
-        from rnn_codec.pictures import image_io
+        from rnn_codec.pictures import reading, writing
 
         data = files.read(self.job)
-        picture = image_io.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
-        self._picture = image_io.without_metadata(picture) if _STRIP.value else picture
+        picture = reading.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
+        self._picture = writing.without_metadata(picture) if _STRIP.value else picture
         self._input_bytes = len(data)
         self.pixels = picture.width * picture.height
 

@@ -77,7 +77,7 @@ def _run(argv):
 
 def _images():
     """The images asked for: name, below the folder, to path."""
-    from rnn_codec.pictures import image_io
+    from rnn_codec.pictures import reading
 
     folder, output = (os.path.realpath(path) for path in (_IMAGES.value, _OUTPUT.value))
     if os.path.commonpath([folder, output]) == folder:
@@ -85,7 +85,7 @@ def _images():
             f"{_OUTPUT.value}: expected a folder outside of --images, as it will hold pictures too;"
             " name another --output"
         )
-    pairs = files.sources([_IMAGES.value], image_io.IMAGE_EXTENSIONS)
+    pairs = files.sources([_IMAGES.value], reading.IMAGE_EXTENSIONS)
     return {name: path for path, name in pairs[: _LIMIT.value]}
 
 

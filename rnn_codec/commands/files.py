@@ -148,11 +148,11 @@ def _check_clashes(jobs):
 
 def read(job):
     """Bytes of a job's source."""
-    from rnn_codec.pictures import image_io
+    from rnn_codec import storage
 
     if job.source == STREAM:
-        return image_io.read_stream(sys.stdin.buffer, job.name)
-    return image_io.read_bytes(job.source)
+        return storage.read_stream(sys.stdin.buffer, job.name)
+    return storage.read_bytes(job.source)
 
 
 def write(path, data, folder=None):
@@ -164,7 +164,7 @@ def write(path, data, folder=None):
         folder: existing folder that the path lies in. Folders between the two are made, as those
             of the input are mirrored; others are not, as their names may be slips.
     """
-    from rnn_codec.pictures import image_io
+    from rnn_codec import storage
 
     if path == STREAM:
         with _standard_output():
@@ -179,7 +179,7 @@ def write(path, data, folder=None):
                 f"{path}: expected a folder {parent}, which could not be made "
                 f"({error.strerror}); choose another --output"
             ) from error
-    image_io.write_atomically(path, data)
+    storage.write_atomically(path, data)
 
 
 @contextlib.contextmanager

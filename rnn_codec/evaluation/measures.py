@@ -9,14 +9,11 @@ import contextlib
 import functools
 import io
 
-import keras
-from keras import ops
 import numpy as np
 from PIL import Image
 from skimage import color
 
-from rnn_codec.pictures import metrics
-from rnn_codec.training import similarity
+from rnn_codec.pictures import metrics, similarity
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that it found no PyTorch
     import psnr_hvsm
@@ -109,18 +106,8 @@ def _ms_ssim(original, restored):
     """MS-SSIM of RGB and of luma, from planes; twice None for a side too small."""
     if min(original.shape[1:3]) < metrics.MINIMUM_SIDE:
         return None, None
-    *colours, luma = ops.convert_to_numpy(_compiled_ms_ssim()(original, restored))
+    *colours, luma = similarity.ms_ssim(original, restored)
     return np.mean(colours), luma
-
-
-@functools.cache
-def _compiled_ms_ssim():
-    """`similarity.ms_ssim`, on TensorFlow as a graph for each size of picture: 3 times as fast."""
-    if keras.backend.backend() != "tensorflow":
-        return similarity.ms_ssim
-    import tensorflow as tf
-
-    return tf.function(similarity.ms_ssim, autograph=False)
 
 
 def _luma_blocks(pixels):

@@ -4,9 +4,9 @@ import csv
 import io
 import os
 
+from rnn_codec import storage
 from rnn_codec.errors import CodecError
 from rnn_codec.evaluation import comparisons, curves, report, runner
-from rnn_codec.pictures import image_io
 
 BASELINE = "jpeg420"  # what figures at equal quality are relative to
 
@@ -60,7 +60,7 @@ def write(folder, results, codecs, images, published, num_shown):
         ("means.csv", _means_csv(means)),
         ("summary.json", runner.json_bytes(summary)),
     ):
-        image_io.write_atomically(os.path.join(folder, name), data)
+        storage.write_atomically(os.path.join(folder, name), data)
     pictures = []
     for name in shared[:num_shown]:
         pixels, _ = runner.read_image(images[name])

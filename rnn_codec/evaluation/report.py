@@ -18,8 +18,8 @@ import string
 import numpy as np
 from PIL import Image
 
+from rnn_codec import storage
 from rnn_codec.evaluation import plots
-from rnn_codec.pictures import image_io
 
 _CROP_SIDE = 176  # pixels: two of them side by side on a phone
 _WEBP_SIDE = 16383  # pixels: the format has no larger ones
@@ -68,10 +68,10 @@ def write(folder, rows, means, summary, published, pictures):
     os.makedirs(folder, exist_ok=True)
     drawn = {measure.name: _plot(measure, means, published) for measure in plots.MEASURES}
     for name, data in drawn.items():
-        image_io.write_atomically(os.path.join(folder, f"rate_distortion_{name}.png"), data)
+        storage.write_atomically(os.path.join(folder, f"rate_distortion_{name}.png"), data)
     _write_events(os.path.join(folder, "logs"), drawn)
     page = _page(rows, means, summary, drawn, pictures)
-    image_io.write_atomically(os.path.join(folder, "report.html"), page.encode())
+    storage.write_atomically(os.path.join(folder, "report.html"), page.encode())
 
 
 def _plot(measure, means, published):

@@ -17,9 +17,10 @@ import platform
 import keras
 import numpy as np
 
+from rnn_codec import storage
 from rnn_codec.errors import CodecError
 from rnn_codec.evaluation import measures
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics, reading
 
 COLUMNS = (
     "image",
@@ -47,7 +48,7 @@ def read_image(path):
     Raises:
         CodecError: the file is no picture, or damaged.
     """
-    picture = image_io.read_picture(path)
+    picture = reading.read_picture(path)
     notes = list(picture.warnings)
     pixels = picture.pixels
     if not picture.is_rgb:
@@ -153,8 +154,8 @@ class Results:
         self.rows = self._keep_valid(_read_rows(self._rows_path))
         self._done = {(row["image"], row["codec"]) for row in self.rows}
         # The rows first: should this stop in between, the old `run.json` is right for them too.
-        image_io.write_atomically(self._rows_path, rows_csv(self.rows))
-        image_io.write_atomically(self._run_path, json_bytes(self.run))
+        storage.write_atomically(self._rows_path, rows_csv(self.rows))
+        storage.write_atomically(self._run_path, json_bytes(self.run))
 
     def has(self, image, codec):
         """Whether the rows of an image's name and a codec's are there."""
@@ -246,7 +247,7 @@ def _read_rows(path):
     """The rows of a file, but for a last one that an interruption cut; none if there is no file."""
     if not os.path.exists(path):
         return []
-    data = image_io.read_bytes(path)
+    data = storage.read_bytes(path)
     whole_lines = data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogateescape")
     try:
         return [_parse(row) for row in csv.DictReader(io.StringIO(whole_lines, newline=""))]
@@ -281,6 +282,6 @@ def _description(codec):
 
 def _description_of_image(path):
     try:
-        return {"sha256": hashlib.sha256(image_io.read_bytes(path)).hexdigest()}
+        return {"sha256": hashlib.sha256(storage.read_bytes(path)).hexdigest()}
     except CodecError:
         return {}  # measuring it will say why

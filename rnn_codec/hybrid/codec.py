@@ -35,7 +35,8 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
-from rnn_codec.pictures import image_io, metrics
+from rnn_codec.pictures import metrics, writing
+from rnn_codec.pictures.picture import pad_to_multiple, picture_from_array
 from rnn_codec.recurrent import progressive
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
@@ -114,7 +115,7 @@ class HybridCodec(PictureCodec):
             CodecError: the array is no such picture, or the request cannot be met.
         """
         target = Target(None, target_bpp, target_bytes, target_psnr, target_msssim)
-        picture = image_io.picture_from_array(image)
+        picture = picture_from_array(image)
         attempts, quality = self._chosen(picture, target, base, quality, stored_size)
         return attempts.data(quality)
 
@@ -122,7 +123,7 @@ class HybridCodec(PictureCodec):
         """Compresses a picture with its metadata.
 
         Args:
-            picture: `image_io.Picture`.
+            picture: `Picture`.
             target: `Target`. Of sizes the highest quality that fits is taken, of qualities of the
                 picture the lowest that reaches them.
             base, quality, stored_size: as for `encode`.
@@ -162,7 +163,7 @@ class HybridCodec(PictureCodec):
         if quality is None and target == Target():
             quality = base.default_quality
         sizes = self._stored_sizes(stored_size)
-        alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
+        alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
         extras = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp), alpha
         attempts = [_Attempts(self, base, picture, size, extras) for size in sizes]
         choices = _choices(attempts, target, quality)
@@ -206,14 +207,14 @@ class HybridCodec(PictureCodec):
         """What RecCNN alone makes of a picture that a standard codec has stored.
 
         Args:
-            picture: `image_io.Picture`.
+            picture: `Picture`.
             strength: float from 0 to 3.98. How much of its residual RecCNN adds; there is no
                 original to find the best by. Defaults to `strength_for` the quality.
             jpeg_quality: number. Of libjpeg, where the picture was stored as JPEG; see
-                `image_io.jpeg_quality`. Defaults to unknown.
+                `reading.jpeg_quality`. Defaults to unknown.
 
         Returns:
-            `image_io.Picture`.
+            `Picture`.
 
         Raises:
             CodecError: the preset has no network for it, or a number is out of range.
@@ -245,7 +246,7 @@ class HybridCodec(PictureCodec):
         """What the standard codec is to store: uint8, shaped as the pixels, with smaller sides."""
         if reduction == 1:
             return pixels
-        return self._rounded("compress", image_io.pad_to_multiple(pixels, 2))
+        return self._rounded("compress", pad_to_multiple(pixels, 2))
 
     def _restoration(self, base, file, quality_level, frame):
         """The `_Restoration` of a standard codec's file, in the size and colour of `frame`.
@@ -347,7 +348,7 @@ class _Restoration:
         enlarged = compact if reduction == 1 else codec._rounded("enlarge", compact)
         self._enlarged = enlarged[: shape[0], : shape[1]]
         self._codec = codec
-        self._compact = image_io.pad_to_multiple(compact, 2 // reduction)
+        self._compact = pad_to_multiple(compact, 2 // reduction)
         self._reduction = reduction
         self._condition = condition
         self._kept = None  # the residual, where it is needed twice
@@ -404,7 +405,7 @@ class _Attempts:
     Args:
         codec: `HybridCodec`.
         base: `base_codecs.BaseCodec`.
-        picture: `image_io.Picture`.
+        picture: `Picture`.
         stored_size: str, a name in `STORED_SIZES`.
         extras: `bitstream.Metadata` and the bytes of the alpha or None, for `bitstream.write`.
     """
@@ -428,7 +429,7 @@ class _Attempts:
         return self._written(quality, self._finished(quality)[0])
 
     def restored(self, quality):
-        """The `image_io.Picture` that the file restores to."""
+        """The `Picture` that the file restores to."""
         return self._finished(quality)[1]
 
     def _written(self, quality, strength):

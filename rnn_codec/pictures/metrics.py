@@ -2,10 +2,9 @@
 
 import math
 
-from keras import ops
 import numpy as np
 
-from rnn_codec.training import similarity
+from rnn_codec.pictures import similarity
 
 MINIMUM_SIDE = similarity.MINIMUM_SIDE
 
@@ -15,7 +14,7 @@ _ROWS = 512
 _OVERLAP = MINIMUM_SIDE - 1
 
 
-def psnr_db(original, restored):
+def psnr_db(original: np.ndarray, restored: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB; infinity for equal pictures."""
     total = 0
     for top in range(0, len(original), _ROWS):
@@ -24,7 +23,7 @@ def psnr_db(original, restored):
     return math.inf if total == 0 else 10.0 * math.log10(255.0**2 * original.size / total)
 
 
-def ms_ssim(original, restored):
+def ms_ssim(original: np.ndarray, restored: np.ndarray) -> float | None:
     """MS-SSIM over five scales, mean of the channels; None where a side is below 161 pixels."""
     if min(original.shape[:2]) < MINIMUM_SIDE:
         return None
@@ -33,10 +32,10 @@ def ms_ssim(original, restored):
     for band in range(last + 1):
         rows = slice(_ROWS * band, None if band == last else _ROWS * (band + 1) + _OVERLAP)
         pair = (np.atleast_3d(p[rows]).astype(np.float32) / 255.0 for p in (original, restored))
-        maps = [ops.convert_to_numpy(values) for values in similarity.maps(*pair)]
+        maps = list(similarity.maps(*pair))
         if band < last:  # without what the next band has, too
             maps = [values[..., : _ROWS >> scale] for scale, values in enumerate(maps)]
         sums += np.array([values.sum(axis=(-2, -1), dtype=np.float64) for values in maps])
         counts += np.array([values.shape[-2] * values.shape[-1] for values in maps])
     means = (sums / counts[:, None]).astype(np.float32)
-    return float(ops.convert_to_numpy(similarity.combined(means)))
+    return float(similarity.combined(means))

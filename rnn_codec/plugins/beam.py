@@ -35,7 +35,7 @@ from apache_beam.utils.shared import Shared
 from rnn_codec import presets
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading, writing
 from rnn_codec.targets import Target
 
 TABLE = "results.csv"
@@ -89,18 +89,18 @@ class Encoding:
     preset: str | None = None
     target: Target = Target()
     entropy: str | None = None
-    max_pixels: int = image_io.DEFAULT_MAX_PIXELS
+    max_pixels: int = reading.DEFAULT_MAX_PIXELS
 
     @property
     def extensions(self):
-        return image_io.IMAGE_EXTENSIONS
+        return reading.IMAGE_EXTENSIONS
 
     def rename(self, name):
         return f"{name}.rnnc"
 
     def convert(self, codec, data, name):
         """The bytes of the result, and the columns of the table that tell of it."""
-        picture = image_io.read_picture(data, self.max_pixels, name)
+        picture = reading.read_picture(data, self.max_pixels, name)
         with _NETWORK:
             encoded = codec.encode_picture(picture, self.target, self.entropy)
         return encoded.data, {
@@ -130,7 +130,7 @@ class Decoding:
     iterations: int | None = None
     image_format: str = "png"
     strict: bool = False
-    max_pixels: int = image_io.DEFAULT_MAX_PIXELS
+    max_pixels: int = reading.DEFAULT_MAX_PIXELS
 
     @property
     def extensions(self):
@@ -146,7 +146,7 @@ class Decoding:
         limits = bitstream.Limits(max_pixels=self.max_pixels)
         with _NETWORK:
             ((count, picture),) = codec.decode_picture(data, counts, self.strict, limits)
-        return image_io.picture_bytes(picture, self.image_format), {
+        return writing.picture_bytes(picture, self.image_format), {
             "width": picture.width,
             "height": picture.height,
             "iterations": count,

@@ -30,7 +30,8 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import writing
+from rnn_codec.pictures.picture import Picture, pad_to_multiple, picture_from_array
 from rnn_codec.recurrent import progressive, tiling
 from rnn_codec.recurrent.config import STRIDE
 from rnn_codec.targets import Target
@@ -118,13 +119,13 @@ class Codec(PictureCodec):
             CodecError: the array is no such picture, or the request cannot be met.
         """
         target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
-        return self.encode_picture(image_io.picture_from_array(image), target, entropy).data
+        return self.encode_picture(picture_from_array(image), target, entropy).data
 
     def encode_picture(self, picture, target=Target(), entropy=None):
         """Compresses a picture with its metadata.
 
         Args:
-            picture: `image_io.Picture`.
+            picture: `Picture`.
             target: `Target`.
             entropy: as for `encode`.
 
@@ -172,7 +173,7 @@ class Codec(PictureCodec):
     def _pack(self, picture, target, entropy):
         """Coroutine: is sent bits and `_Shown` of each iteration, returns the `Encoded`."""
         check_similarity_target(target, picture)
-        alpha = None if picture.alpha is None else image_io.encode_alpha(picture.alpha)
+        alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
         metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
         pixels = picture.width * picture.height
         coder = self.plane_coder(self._plane_shape(picture))
@@ -236,7 +237,7 @@ class Codec(PictureCodec):
         """The pictures of `_Unpacked`s of one padded size.
 
         Yields:
-            Index in the batch, iteration count and `image_io.Picture`.
+            Index in the batch, iteration count and `Picture`.
         """
         count = max(len(file.planes) for file in batch)
         # Where a file has ended, any bits will do.
@@ -350,7 +351,7 @@ class _Coroutines:
 class _Unpacked:
     """A file whose bits are there, and the iterations whose pictures are wanted."""
 
-    frame: image_io.Picture
+    frame: Picture
     planes: list  # of uint8 `[H/16, W/16, bits]`, zeros and ones
     wanted: Sequence[int]
 
@@ -370,7 +371,7 @@ class _Shown:
         """In 8 bits, with the size, colour and extras of a picture.
 
         Args:
-            frame: `image_io.Picture`.
+            frame: `Picture`.
             is_last: bool. Whether the encoder ends here; it then frees memory first.
         """
         if not self.is_tiled:
@@ -426,7 +427,7 @@ def _padded(picture):
     pixels = picture.pixels
     if not picture.is_rgb:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    return image_io.pad_to_multiple(pixels, STRIDE)
+    return pad_to_multiple(pixels, STRIDE)
 
 
 def _to_8_bits(values, frame):

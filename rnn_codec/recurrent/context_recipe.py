@@ -19,11 +19,10 @@ from keras import ops
 import numpy as np
 from tqdm import tqdm
 
-from rnn_codec import presets
+from rnn_codec import presets, storage
 from rnn_codec.backend import compilation
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
 from rnn_codec.recurrent import progressive, recipe
 from rnn_codec.training import checkpoints, data, monitoring
 
@@ -343,7 +342,7 @@ def coded_crops(preset, photos, options, workdir):
     training_bits, held_bits = (np.packbits(planes, axis=-1) for planes in coded)
     buffer = io.BytesIO()
     np.savez(buffer, key=np.array(key), training=training_bits, held=held_bits)
-    image_io.write_atomically(path, buffer.getvalue())
+    storage.write_atomically(path, buffer.getvalue())
     return coded
 
 

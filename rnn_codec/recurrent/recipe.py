@@ -19,10 +19,9 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec import presets
+from rnn_codec import presets, storage
 from rnn_codec.backend import distribution
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
 from rnn_codec.recurrent import losses, progressive
 from rnn_codec.training import checkpoints, data, monitoring, similarity
 
@@ -382,14 +381,14 @@ class PresetExport(keras.callbacks.Callback):
         self.record = os.path.join(folder, self.RECORD)
         self.lowest = math.inf
         if resumed and os.path.exists(self.record):
-            self.lowest = json.loads(image_io.read_bytes(self.record))["loss"]
+            self.lowest = json.loads(storage.read_bytes(self.record))["loss"]
 
     def on_epoch_end(self, epoch, logs=None):
         figures = monitoring.validation_figures(logs)
         if figures["loss"] < self.lowest:
             self.lowest = figures["loss"]
             presets.save(self.make_preset(), self.folder)
-            image_io.write_atomically(self.record, json.dumps(figures, indent=2).encode())
+            storage.write_atomically(self.record, json.dumps(figures, indent=2).encode())
 
 
 def build(config, options, num_devices=1):
@@ -421,7 +420,7 @@ def record_run(workdir, config, photos, options):
     }
     text = json.dumps(record, indent=2)
     if os.path.exists(path):
-        before, now = _flatten(json.loads(image_io.read_bytes(path))), _flatten(json.loads(text))
+        before, now = _flatten(json.loads(storage.read_bytes(path))), _flatten(json.loads(text))
         changed = {name for name in now if before.get(name) != now[name]}
         for name in sorted(changed - {"devices", "graph", "profile"}):
             was = before.get(name)
@@ -430,7 +429,7 @@ def record_run(workdir, config, photos, options):
         os.makedirs(workdir, exist_ok=True)
     except OSError as error:
         raise CodecError(f"{workdir}: expected a folder to write to; {error.strerror}") from error
-    image_io.write_atomically(path, text.encode())
+    storage.write_atomically(path, text.encode())
 
 
 def _flatten(record):

@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
 
 _HEIF_EXTRA = "rnn-codec[baselines-gpl]"
 
@@ -37,7 +37,7 @@ class BaseCodec(abc.ABC):
         """Returns the bytes of a file."""
 
     @abc.abstractmethod
-    def decode(self, data, max_pixels=image_io.DEFAULT_MAX_PIXELS):
+    def decode(self, data, max_pixels=reading.DEFAULT_MAX_PIXELS):
         """Returns the pixels of a file.
 
         Args:
@@ -93,9 +93,9 @@ class PillowFormat(BaseCodec):
         Image.fromarray(pixels).save(file, self.image_format, **options)
         return file.getvalue()
 
-    def decode(self, data, max_pixels=image_io.DEFAULT_MAX_PIXELS):
+    def decode(self, data, max_pixels=reading.DEFAULT_MAX_PIXELS):
         name = f"{self.image_format} file"
-        return image_io.read_picture(data, max_pixels, name, (self.image_format,)).pixels
+        return reading.read_picture(data, max_pixels, name, (self.image_format,)).pixels
 
     def library(self):
         return f"Pillow {PIL.__version__}, {self.feature} {features.version(self.feature)}"
@@ -190,7 +190,7 @@ class Heif(BaseCodec):
         )
         return file.getvalue()
 
-    def decode(self, data, max_pixels=image_io.DEFAULT_MAX_PIXELS):
+    def decode(self, data, max_pixels=reading.DEFAULT_MAX_PIXELS):
         try:
             image = self._library.open_heif(data)
             width, height = image.size

@@ -10,8 +10,8 @@ import os
 
 import numpy as np
 
+from rnn_codec import storage
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
 
 FILE_NAME = "checkpoint.npz"
 
@@ -30,7 +30,7 @@ def save(path, groups, state):
             arrays[f"{group}/{index:04d}/{variable.path}"] = np.asarray(variable)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    image_io.write_atomically(path, buffer.getvalue())
+    storage.write_atomically(path, buffer.getvalue())
 
 
 def restore(path, groups):

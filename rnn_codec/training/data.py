@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from rnn_codec.errors import CodecError
-from rnn_codec.pictures import image_io
+from rnn_codec.pictures import reading
 
 # Salts the random streams, so that training and validation never share one.
 _TRAINING_STREAM, _VALIDATION_STREAM = 0, 1
@@ -55,7 +55,7 @@ class PhotoFiles:
                 unreadable += 1
                 continue
             pixels = width * height
-            if min(width, height) < minimum_side or pixels > image_io.DEFAULT_MAX_PIXELS:
+            if min(width, height) < minimum_side or pixels > reading.DEFAULT_MAX_PIXELS:
                 unfit += 1
                 continue
             usable.append(source)
@@ -65,7 +65,7 @@ class PhotoFiles:
             logging.warning(
                 "%s: left out %d pictures below %d pixels a side or above %d million in all, and "
                 "%d unreadable ones",
-                name, unfit, minimum_side, image_io.DEFAULT_MAX_PIXELS // 10**6, unreadable,
+                name, unfit, minimum_side, reading.DEFAULT_MAX_PIXELS // 10**6, unreadable,
             )  # fmt: skip
         if not self.training:
             raise CodecError(
@@ -96,7 +96,7 @@ class PhotoFolder(PhotoFiles):
         paths = _image_paths(folder)
         if not paths:
             raise CodecError(
-                f"{folder}: expected photographs ({', '.join(sorted(image_io.IMAGE_EXTENSIONS))}) "
+                f"{folder}: expected photographs ({', '.join(sorted(reading.IMAGE_EXTENSIONS))}) "
                 "in it or below; found none"
             )
         super().__init__(paths, folder, **kwargs)
@@ -367,7 +367,7 @@ def _image_paths(folder):
         folders.sort()
         extensions = [os.path.splitext(name)[1].lower() for name in names]
         for name, extension in sorted(zip(names, extensions)):
-            if extension in image_io.IMAGE_EXTENSIONS:
+            if extension in reading.IMAGE_EXTENSIONS:
                 paths.append(os.path.join(parent, name))
     return paths
 
@@ -383,7 +383,7 @@ def _examine(source):
 
 
 def _load_rgb(source):
-    return _rgb(image_io.read_picture(source).pixels)
+    return _rgb(reading.read_picture(source).pixels)
 
 
 def _rgb(pixels):

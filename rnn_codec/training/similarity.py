@@ -1,29 +1,12 @@
-"""SSIM over several scales in `keras.ops`: one implementation for the loss and for the figures.
+"""SSIM over several scales in `keras.ops`: the differentiable twin of `pictures.similarity`.
 
-Gaussian windows are applied as products with a banded matrix: on every backend a matrix product is
-much faster than the equivalent one-channel convolution, forward and backward.
-
-Pictures are `[..., H, W, C]` with values 0 to 1; the two arguments broadcast against each other, so
-that the statistics of one original serve all its reconstructions.
-
-Reference:
-    Wang, Simoncelli and Bovik, 2003, "Multiscale structural similarity for image quality
-    assessment".
+It exists for the loss, and for the figures of a training step, which stay on the device. What the
+constants and the shapes mean is told there.
 """
 
 from keras import ops
-import numpy as np
 
-WINDOW = 11
-SIGMA = 1.5
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-# The least side for which the coarsest of the five scales still holds a whole window.
-MINIMUM_SIDE = 2 ** (len(SCALE_WEIGHTS) - 1) * (WINDOW - 1) + 1
-
-_C1, _C2 = 0.01**2, 0.03**2
-# Rows of a banded matrix per product; larger ones multiply more zeros, smaller ones are many calls.
-_BLOCK = 128
+from rnn_codec.pictures.similarity import BLOCK, C1, C2, SCALE_WEIGHTS, WINDOW, band
 
 
 def ms_ssim(original, reconstruction):
@@ -79,9 +62,9 @@ def maps(original, reconstruction):
 def _ssim_maps(x, y):
     mean_x, mean_y = _blur(x), _blur(y)
     squares, product = mean_x**2 + mean_y**2, mean_x * mean_y
-    luminance = (2.0 * product + _C1) / (squares + _C1)
+    luminance = (2.0 * product + C1) / (squares + C1)
     variances = _blur(x * x) + _blur(y * y) - squares
-    contrast = (2.0 * (_blur(x * y) - product) + _C2) / (variances + _C2)
+    contrast = (2.0 * (_blur(x * y) - product) + C2) / (variances + C2)
     return luminance, contrast
 
 
@@ -95,21 +78,11 @@ def _blur_last_axis(planes):
     window = min(WINDOW, length)
     outputs = length - window + 1
     pieces = []
-    for start in range(0, outputs, _BLOCK):
-        count = min(_BLOCK, outputs - start)
-        band = ops.convert_to_tensor(_band(count, window))
-        pieces.append(ops.matmul(planes[..., start : start + count + window - 1], band))
+    for start in range(0, outputs, BLOCK):
+        count = min(BLOCK, outputs - start)
+        matrix = ops.convert_to_tensor(band(count, window))
+        pieces.append(ops.matmul(planes[..., start : start + count + window - 1], matrix))
     return pieces[0] if len(pieces) == 1 else ops.concatenate(pieces, axis=-1)
-
-
-def _band(outputs, window):
-    """Gaussian window of each output in a column: float32 `[outputs + window - 1, outputs]`."""
-    offsets = np.arange(window) - (window - 1) / 2
-    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
-    band = np.zeros((outputs + window - 1, outputs), np.float32)
-    for column in range(outputs):
-        band[column : column + window, column] = weights / weights.sum()
-    return band
 
 
 def _halve(planes):

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/pictures/image_io.py."""
+"""Tests for rnn_codec/pictures/, but for its figures, and for rnn_codec/storage.py."""
 
 import concurrent.futures
 import dataclasses
@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
+from rnn_codec import storage
 from rnn_codec.errors import BitstreamError, CodecError, ImageError
-from rnn_codec.pictures import image_io
-from rnn_codec.pictures.image_io import Picture
+from rnn_codec.pictures import reading, writing
+from rnn_codec.pictures.picture import Picture, pad_to_multiple, picture_from_array, to_array
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -135,7 +136,7 @@ class ImageIoTest(parameterized.TestCase):
     def assert_refused(self, source, *parts, error=ImageError, **options):
         """Reading fails with one line that has these parts; the first one starts it."""
         with self.assertRaises(error) as context:
-            image_io.read_picture(source, **options)
+            reading.read_picture(source, **options)
         self.assert_one_line(context.exception, *parts)
         self.assertStartsWith(str(context.exception), parts[0])
 
@@ -143,15 +144,15 @@ class ImageIoTest(parameterized.TestCase):
 class ReadPixelsTest(ImageIoTest):
     @parameterized.product(mode=list(ARRAYS), image_format=["PNG", "TIFF"])
     def test_reads_the_pixels_that_were_written(self, mode, image_format):
-        picture = image_io.read_picture(saved(Image.fromarray(ARRAYS[mode]), image_format))
+        picture = reading.read_picture(saved(Image.fromarray(ARRAYS[mode]), image_format))
         self.assertEqual(picture.mode, mode)
         self.assertEqual((picture.width, picture.height), (17, 13))
         self.assertEqual(picture.is_rgb, mode.startswith("RGB"))
         self.assertEqual(picture.warnings, ())
-        np.testing.assert_array_equal(image_io.to_array(picture), ARRAYS[mode])
+        np.testing.assert_array_equal(to_array(picture), ARRAYS[mode])
 
     def test_arrays_are_contiguous_and_may_be_written_to(self):
-        picture = image_io.read_picture(saved(Image.fromarray(ARRAYS["RGBA"]), "PNG"))
+        picture = reading.read_picture(saved(Image.fromarray(ARRAYS["RGBA"]), "PNG"))
         for array in (picture.pixels, picture.alpha):
             self.assertTrue(array.flags.c_contiguous and array.flags.writeable)
 
@@ -160,17 +161,17 @@ class ReadPixelsTest(ImageIoTest):
         path = self.folder / "photo.png"
         path.write_bytes(data)
         for source in (path, str(path), data, bytearray(data), memoryview(data)):
-            np.testing.assert_array_equal(image_io.read_picture(source).pixels, RGB)
+            np.testing.assert_array_equal(reading.read_picture(source).pixels, RGB)
 
     def test_one_bit_becomes_grey(self):
         bits = GREY > 127
-        picture = image_io.read_picture(saved(Image.fromarray(bits), "PNG"))
+        picture = reading.read_picture(saved(Image.fromarray(bits), "PNG"))
         self.assertEqual(picture.mode, "L")
         np.testing.assert_array_equal(picture.pixels, 255 * bits)
 
     def test_palette_becomes_rgb_even_if_all_of_it_is_grey(self):
         image = Image.fromarray(GREY).convert("P")
-        picture = image_io.read_picture(saved(image, "PNG"))
+        picture = reading.read_picture(saved(image, "PNG"))
         self.assertEqual(picture.mode, "RGB")
         np.testing.assert_array_equal(picture.pixels, np.dstack([GREY] * 3))
 
@@ -178,7 +179,7 @@ class ReadPixelsTest(ImageIoTest):
     def test_palette_with_transparency_becomes_rgba(self, transparency):
         image = Image.fromarray(np.arange(10, dtype=np.uint8).reshape(2, 5)).convert("P")
         image.putpalette(list(range(30)))
-        picture = image_io.read_picture(saved(image, "PNG", transparency=transparency))
+        picture = reading.read_picture(saved(image, "PNG", transparency=transparency))
         alphas = [0 if i == 3 else 255 for i in range(10)]
         if isinstance(transparency, bytes):
             alphas = list(transparency)
@@ -194,26 +195,26 @@ class ReadPixelsTest(ImageIoTest):
     )
     def test_colour_key_of_grey_becomes_alpha(self, bit_depth, row, key, alpha):
         extra = png_chunk(b"tRNS", struct.pack(">H", key))
-        picture = image_io.read_picture(make_png(4, 1, bit_depth, 0, row, extra))
+        picture = reading.read_picture(make_png(4, 1, bit_depth, 0, row, extra))
         self.assertEqual(picture.mode, "LA")
         self.assertEqual(picture.alpha.ravel().tolist(), alpha)
 
     def test_colour_key_of_rgb_becomes_alpha(self):
         extra = png_chunk(b"tRNS", struct.pack(">3H", 4, 5, 6))
-        picture = image_io.read_picture(make_png(2, 1, 8, 2, b"\0\1\2\3\4\5\6", extra))
+        picture = reading.read_picture(make_png(2, 1, 8, 2, b"\0\1\2\3\4\5\6", extra))
         self.assertEqual(picture.pixels.tolist(), [[[1, 2, 3], [4, 5, 6]]])
         self.assertEqual(picture.alpha.tolist(), [[255, 0]])
 
     def test_ycbcr_becomes_rgb(self):
         image = Image.fromarray(RGB).convert("YCbCr")
-        picture = image_io.read_picture(saved(image, "TIFF"))
+        picture = reading.read_picture(saved(image, "TIFF"))
         np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
         self.assertEqual(picture.warnings, ())
 
     def test_lab_becomes_srgb_with_a_warning(self):
         colour = np.full((4, 4, 3), (200, 100, 50), np.uint8)
         image = Image.fromarray(colour).convert("LAB")
-        picture = image_io.read_picture(saved(image, "TIFF", icc_profile=b"a profile"))
+        picture = reading.read_picture(saved(image, "TIFF", icc_profile=b"a profile"))
         np.testing.assert_allclose(picture.pixels.astype(int), colour, atol=4)
         self.assertIsNone(picture.icc_profile)
         self.assertIn("CIELAB", picture.warnings[0])
@@ -223,7 +224,7 @@ class ReadPixelsTest(ImageIoTest):
         inks[:2, :, 0] = 255
         image = Image.frombytes("CMYK", (4, 4), inks.tobytes())
         data = saved(image, "TIFF", icc_profile=make_cmyk_profile())
-        picture = image_io.read_picture(data, name="press.tif")
+        picture = reading.read_picture(data, name="press.tif")
         self.assertEqual(picture.mode, "RGB")
         # The plain formula would make this ink cyan; the profile says L* = 50.
         np.testing.assert_allclose(picture.pixels[:2].astype(int), 119, atol=3)
@@ -238,7 +239,7 @@ class ReadPixelsTest(ImageIoTest):
     def test_cmyk_without_a_usable_profile_is_converted_plainly(self, profile):
         image = Image.fromarray(np.full((4, 4, 3), (255, 0, 0), np.uint8)).convert("CMYK")
         options = {"icc_profile": profile} if profile else {}
-        picture = image_io.read_picture(saved(image, "TIFF", **options))
+        picture = reading.read_picture(saved(image, "TIFF", **options))
         np.testing.assert_array_equal(picture.pixels[0, 0], [255, 0, 0])
         self.assertIsNone(picture.icc_profile)
         self.assertIn("without a usable profile", picture.warnings[0])
@@ -247,7 +248,7 @@ class ReadPixelsTest(ImageIoTest):
     def test_first_of_several_pictures_is_kept_with_a_warning(self, image_format):
         frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
         data = saved(frames[0], image_format, save_all=True, append_images=frames[1:])
-        picture = image_io.read_picture(data, name="moving")
+        picture = reading.read_picture(data, name="moving")
         np.testing.assert_allclose(picture.pixels.mean((0, 1)), [255, 0, 0], atol=6)
         self.assertLen(picture.warnings, 1)
         self.assertStartsWith(picture.warnings[0], "moving: has several pictures")
@@ -256,10 +257,10 @@ class ReadPixelsTest(ImageIoTest):
         data = [saved(Image.fromarray(RGB), f) for f in ("PNG", "TIFF", "BMP")] * 20
         limits = [500 + i for i in range(len(data))]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            pictures = list(pool.map(image_io.read_picture, data, limits))
+            pictures = list(pool.map(reading.read_picture, data, limits))
         for picture in pictures:
             np.testing.assert_array_equal(picture.pixels, RGB)
-        self.assertEqual(Image.MAX_IMAGE_PIXELS, image_io.DEFAULT_MAX_PIXELS)
+        self.assertEqual(Image.MAX_IMAGE_PIXELS, reading.DEFAULT_MAX_PIXELS)
 
 
 class RefusalTest(ImageIoTest):
@@ -298,17 +299,17 @@ class RefusalTest(ImageIoTest):
     @parameterized.parameters("PNG", "JPEG", "TIFF")
     def test_file_cut_anywhere_is_refused_or_gives_the_whole_picture(self, image_format):
         data = saved(Image.fromarray(GREY), image_format, icc_profile=b"profile")
-        whole = image_io.read_picture(data)
+        whole = reading.read_picture(data)
         for length in range(len(data)):
             try:
-                picture = image_io.read_picture(data[:length])
+                picture = reading.read_picture(data[:length])
             except ImageError:
                 continue
             np.testing.assert_array_equal(picture.pixels, whole.pixels)
 
     def test_size_may_equal_the_limit(self):
         data = saved(Image.fromarray(RGB), "PNG")
-        self.assertEqual(image_io.read_picture(data, max_pixels=221).width, 17)
+        self.assertEqual(reading.read_picture(data, max_pixels=221).width, 17)
 
     @parameterized.named_parameters(("by_one", 220), ("beyond_twice", 9))
     def test_size_above_the_limit_is_refused_before_decoding(self, max_pixels):
@@ -327,7 +328,7 @@ class RefusalTest(ImageIoTest):
 
     def test_what_pillow_warns_of_is_refused_by_default(self):
         limit = Image.MAX_IMAGE_PIXELS
-        self.assertEqual(image_io.DEFAULT_MAX_PIXELS, limit)
+        self.assertEqual(reading.DEFAULT_MAX_PIXELS, limit)
         data = make_png(limit + 1, 1, 8, 0, b"")
         with self.assertWarns(Image.DecompressionBombWarning):
             Image.open(io.BytesIO(data))
@@ -337,7 +338,7 @@ class RefusalTest(ImageIoTest):
     def test_limit_may_exceed_that_of_pillow(self, image_format):
         data = saved(Image.fromarray(RGB), image_format, lossless=True)
         with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 10):  # 221 pixels are a bomb now
-            picture = image_io.read_picture(data, max_pixels=1000)
+            picture = reading.read_picture(data, max_pixels=1000)
             self.assertEqual(Image.MAX_IMAGE_PIXELS, 10)
         np.testing.assert_array_equal(picture.pixels, RGB)
 
@@ -350,7 +351,7 @@ class RefusalTest(ImageIoTest):
         ):
             warnings.simplefilter("always")
             try:
-                image_io.read_picture(data, max_pixels=max_pixels)
+                reading.read_picture(data, max_pixels=max_pixels)
             except ImageError:
                 pass
         self.assertEmpty(caught)
@@ -381,7 +382,7 @@ class RefusalTest(ImageIoTest):
         data = bytearray(saved(Image.fromarray(RGB), "AVIF"))
         data[data.index(b"av1C") + 6] |= flags
         image = mock.Mock(format="AVIF", mode="RGB")
-        self.assertEqual(image_io._sample_bits(image, bytes(data)), bits)
+        self.assertEqual(reading._sample_bits(image, bytes(data)), bits)
 
     def test_deep_jpeg_2000_colour_is_refused(self):
         data = bytearray(saved(Image.fromarray(RGB), "JPEG2000"))
@@ -406,7 +407,7 @@ class RefusalTest(ImageIoTest):
     )
     def test_random_bytes_give_a_picture_or_a_codec_error(self, signature, data):
         try:
-            image_io.read_picture(signature + data, max_pixels=10_000)
+            reading.read_picture(signature + data, max_pixels=10_000)
         except CodecError as error:
             self.assert_one_line(error, "standard input: ")
 
@@ -420,7 +421,7 @@ class RefusalTest(ImageIoTest):
         for position, value in changes:
             data[position % len(data)] = value
         try:
-            image_io.read_picture(bytes(data), max_pixels=10_000)
+            reading.read_picture(bytes(data), max_pixels=10_000)
         except CodecError as error:
             self.assert_one_line(error, "standard input: ")
 
@@ -428,25 +429,25 @@ class RefusalTest(ImageIoTest):
 class MetadataTest(ImageIoTest):
     def picture(self, **changes):
         fields = {"icc_profile": SRGB_PROFILE, "exif": make_exif(), "xmp": XMP}
-        return dataclasses.replace(image_io.picture_from_array(RGB), **(fields | changes))
+        return dataclasses.replace(picture_from_array(RGB), **(fields | changes))
 
     @parameterized.parameters(*HOLDS_METADATA)
     def test_profile_and_xmp_survive(self, image_format):
-        data = image_io.picture_bytes(self.picture(), image_format)
-        picture = image_io.read_picture(data)
+        data = writing.picture_bytes(self.picture(), image_format)
+        picture = reading.read_picture(data)
         self.assertEqual(picture.icc_profile, SRGB_PROFILE)
         self.assertEqual(picture.xmp, XMP)
-        self.assertEqual(image_io.unstored_metadata(self.picture(), image_format), ())
+        self.assertEqual(writing.unstored_metadata(self.picture(), image_format), ())
 
     @parameterized.parameters("png", "jpeg", "webp")
     def test_exif_survives_byte_by_byte(self, image_format):
-        data = image_io.picture_bytes(self.picture(), image_format)
-        self.assertEqual(image_io.read_picture(data).exif, make_exif())
+        data = writing.picture_bytes(self.picture(), image_format)
+        self.assertEqual(reading.read_picture(data).exif, make_exif())
 
     @parameterized.parameters(*HOLDS_METADATA)
     def test_exif_tags_survive(self, image_format):
-        data = image_io.picture_bytes(self.picture(), image_format)
-        block = image_io.read_picture(data).exif
+        data = writing.picture_bytes(self.picture(), image_format)
+        block = reading.read_picture(data).exif
         self.assertStartsWith(block, b"Exif\0\0")
         exif = Image.Exif()
         exif.load(block)
@@ -455,7 +456,7 @@ class MetadataTest(ImageIoTest):
 
     def test_file_without_metadata_has_none(self):
         for image_format in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF"):
-            picture = image_io.read_picture(saved(Image.fromarray(RGB), image_format))
+            picture = reading.read_picture(saved(Image.fromarray(RGB), image_format))
             self.assertIsNone(picture.icc_profile)
             self.assertIsNone(picture.exif)
             self.assertIsNone(picture.xmp)
@@ -463,12 +464,12 @@ class MetadataTest(ImageIoTest):
     def test_xmp_in_a_plain_text_chunk_of_png_is_found(self):
         info = PngImagePlugin.PngInfo()
         info.add_text("XML:com.adobe.xmp", "<x/>")
-        picture = image_io.read_picture(saved(Image.fromarray(RGB), "PNG", pnginfo=info))
+        picture = reading.read_picture(saved(Image.fromarray(RGB), "PNG", pnginfo=info))
         self.assertEqual(picture.xmp, b"<x/>")
 
     def test_pixels_of_a_turned_jpeg_are_not_turned(self):
         source = saved(Image.fromarray(RGB), "JPEG", exif=make_exif(orientation=6))
-        picture = image_io.read_picture(source)
+        picture = reading.read_picture(source)
         self.assertEqual((picture.width, picture.height), (17, 13))
         with Image.open(io.BytesIO(source)) as image:
             np.testing.assert_array_equal(picture.pixels, np.asarray(image))
@@ -477,7 +478,7 @@ class MetadataTest(ImageIoTest):
     def test_viewers_see_a_turned_picture_upright(self, image_format, orientation):
         # Formats with EXIF keep the tag, the others get turned pixels.
         source = saved(Image.fromarray(RGB), "JPEG", exif=make_exif(orientation))
-        result = image_io.picture_bytes(image_io.read_picture(source), image_format)
+        result = writing.picture_bytes(reading.read_picture(source), image_format)
         upright = [
             np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
             for data in (source, result)
@@ -487,19 +488,19 @@ class MetadataTest(ImageIoTest):
     def test_turned_tiff_is_read_upright_without_its_tag(self):
         # The exception: Pillow turns TIFF itself.
         source = saved(Image.fromarray(RGB), "TIFF", exif={_ORIENTATION: 6})
-        picture = image_io.read_picture(source)
+        picture = reading.read_picture(source)
         np.testing.assert_array_equal(picture.pixels, np.rot90(RGB, -1))
         self.assertIsNone(picture.exif)
 
     @parameterized.parameters("bmp", "ppm", "jp2")
     def test_formats_without_metadata_are_told(self, image_format):
-        missing = image_io.unstored_metadata(self.picture(), image_format)
+        missing = writing.unstored_metadata(self.picture(), image_format)
         self.assertEqual(missing, ("icc_profile", "exif", "xmp"))
 
     def test_blocks_too_long_for_jpeg_are_left_out(self):
         picture = self.picture(xmp=bytes(65_505), exif=make_exif() + bytes(65_500))
-        self.assertEqual(image_io.unstored_metadata(picture, "jpeg"), ("exif", "xmp"))
-        read = image_io.read_picture(image_io.picture_bytes(picture, "jpeg"))
+        self.assertEqual(writing.unstored_metadata(picture, "jpeg"), ("exif", "xmp"))
+        read = reading.read_picture(writing.picture_bytes(picture, "jpeg"))
         self.assertEqual((read.exif, read.xmp), (None, None))
         self.assertEqual(read.icc_profile, SRGB_PROFILE)
         self.assertEqual((read.width, read.height), (13, 17))  # turned, as the tag is gone
@@ -512,20 +513,20 @@ class MetadataTest(ImageIoTest):
         exif[_EXIF_IFD] = exif.get_ifd(_EXIF_IFD)
         data = saved(Image.fromarray(GREY), "TIFF", exif=exif, big_tiff=big_tiff)
         if size < 2**20:
-            self.assertGreater(len(image_io.read_picture(data).exif), size)
+            self.assertGreater(len(reading.read_picture(data).exif), size)
         else:
             self.assert_refused(data, "standard input: expected EXIF of at most 1,048,576 bytes")
 
     @parameterized.parameters("tiff", "avif", "bmp")
     def test_exif_beyond_the_bound_is_not_parsed(self, image_format):
         picture = dataclasses.replace(
-            image_io.picture_from_array(RGB), exif=make_exif(orientation=6) + bytes(2**20)
+            picture_from_array(RGB), exif=make_exif(orientation=6) + bytes(2**20)
         )
         with mock.patch.object(Image.Exif, "load") as load:
-            written = image_io.picture_bytes(picture, image_format)
+            written = writing.picture_bytes(picture, image_format)
         self.assertNotIn(mock.call(picture.exif), load.mock_calls)
         self.assertEqual(Image.open(io.BytesIO(written)).size, (17, 13))  # not turned
-        self.assertEqual(image_io.unstored_metadata(picture, image_format), ("exif",))
+        self.assertEqual(writing.unstored_metadata(picture, image_format), ("exif",))
 
     @parameterized.parameters("tiff", "avif", "bmp")
     def test_damaged_exif_is_no_warning(self, image_format):
@@ -534,35 +535,35 @@ class MetadataTest(ImageIoTest):
         directory.load(exif)
         with self.assertWarns(UserWarning):
             directory.get_ifd(_EXIF_IFD)
-        picture = dataclasses.replace(image_io.picture_from_array(RGB), exif=exif)
+        picture = dataclasses.replace(picture_from_array(RGB), exif=exif)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            image_io.picture_bytes(picture, image_format)
+            writing.picture_bytes(picture, image_format)
         self.assertEmpty(caught)
 
     @parameterized.parameters("png", "jpeg", "webp", "avif", "tiff", "bmp")
     def test_damaged_exif_does_not_cost_the_picture(self, image_format):
         picture = self.picture(exif=b"Exif\0\0" + b"damaged" * 3)
-        data = image_io.picture_bytes(picture, image_format)
-        self.assertEqual(image_io.read_picture(data).pixels.shape, RGB.shape)
+        data = writing.picture_bytes(picture, image_format)
+        self.assertEqual(reading.read_picture(data).pixels.shape, RGB.shape)
 
 
 class ArrayTest(ImageIoTest):
     @parameterized.parameters(*ARRAYS)
     def test_to_array_inverts_picture_from_array(self, mode):
-        picture = image_io.picture_from_array(ARRAYS[mode])
+        picture = picture_from_array(ARRAYS[mode])
         self.assertEqual(picture.mode, mode)
-        np.testing.assert_array_equal(image_io.to_array(picture), ARRAYS[mode])
+        np.testing.assert_array_equal(to_array(picture), ARRAYS[mode])
 
     def test_single_channel_is_grey(self):
-        picture = image_io.picture_from_array(GREY[..., None])
+        picture = picture_from_array(GREY[..., None])
         self.assertEqual(picture.mode, "L")
-        np.testing.assert_array_equal(image_io.to_array(picture), GREY)
+        np.testing.assert_array_equal(to_array(picture), GREY)
 
     def test_arrays_are_copied(self):
         array = RGB.copy()
-        picture = image_io.picture_from_array(array)
-        image_io.to_array(picture)[:] = 0
+        picture = picture_from_array(array)
+        to_array(picture)[:] = 0
         array[:] = 0
         np.testing.assert_array_equal(picture.pixels, RGB)
 
@@ -580,7 +581,7 @@ class ArrayTest(ImageIoTest):
     )
     def test_other_arrays_are_refused(self, array, received):
         with self.assertRaises(ImageError) as context:
-            image_io.picture_from_array(array)
+            picture_from_array(array)
         self.assert_one_line(context.exception, "expected uint8", received)
 
 
@@ -592,22 +593,22 @@ class WriteTest(ImageIoTest):
         if image_format in HOLDS_ALPHA or mode in ("L", "RGB")
     )
     def test_lossless_formats_keep_every_pixel(self, image_format, mode):
-        data = image_io.picture_bytes(image_io.picture_from_array(ARRAYS[mode]), image_format)
+        data = writing.picture_bytes(picture_from_array(ARRAYS[mode]), image_format)
         read = Image.open(io.BytesIO(data)).convert(mode)  # WebP stores grey as RGB
         np.testing.assert_array_equal(np.asarray(read), ARRAYS[mode])
 
     @parameterized.product(image_format=["jpeg", "avif"], mode=["L", "RGB"])
     def test_lossy_formats_stay_close(self, image_format, mode):
-        data = image_io.picture_bytes(image_io.picture_from_array(ARRAYS[mode]), image_format)
+        data = writing.picture_bytes(picture_from_array(ARRAYS[mode]), image_format)
         read = np.asarray(Image.open(io.BytesIO(data)).convert(mode))
         self.assertLess(np.abs(read.astype(int) - ARRAYS[mode]).mean(), 4)
 
     @parameterized.product(image_format=["jpeg", "bmp", "ppm"], mode=["LA", "RGBA"])
     def test_alpha_is_refused_by_formats_without(self, image_format, mode):
-        picture = image_io.picture_from_array(ARRAYS[mode])
+        picture = picture_from_array(ARRAYS[mode])
         path = self.folder / f"photo.{image_format}"
         with self.assertRaises(ImageError) as context:
-            image_io.write_picture(picture, path)
+            writing.write_picture(picture, path)
         self.assert_one_line(context.exception, f"{path}: ", mode, "PNG or WebP")
         self.assertEmpty(list(self.folder.iterdir()))
 
@@ -617,45 +618,45 @@ class WriteTest(ImageIoTest):
     )  # fmt: skip
     def test_format_follows_the_extension(self, file_name, image_format):
         path = self.folder / file_name
-        self.assertIsNone(image_io.write_picture(image_io.picture_from_array(GREY), str(path)))
+        self.assertIsNone(writing.write_picture(picture_from_array(GREY), str(path)))
         self.assertEqual(format_of(path.read_bytes()), image_format)
 
     @parameterized.parameters("webp", "WEBP", ".webp")
     def test_named_format_beats_the_extension(self, image_format):
         path = self.folder / "a.png"
-        image_io.write_picture(image_io.picture_from_array(RGB), path, image_format)
+        writing.write_picture(picture_from_array(RGB), path, image_format)
         self.assertEqual(format_of(path.read_bytes()), "WEBP")
 
     def test_without_a_path_the_bytes_are_returned_as_png(self):
-        picture = image_io.picture_from_array(RGB)
-        data = image_io.write_picture(picture, None)
+        picture = picture_from_array(RGB)
+        data = writing.write_picture(picture, None)
         self.assertEqual(format_of(data), "PNG")
         self.assertEqual(
-            image_io.write_picture(picture, None, "bmp"), image_io.picture_bytes(picture, "bmp")
+            writing.write_picture(picture, None, "bmp"), writing.picture_bytes(picture, "bmp")
         )
 
     @parameterized.parameters(("a.xyz", "'.xyz'"), ("a", "no extension"), ("a.gif", "'.gif'"))
     def test_unknown_extension_lists_the_known_ones(self, file_name, received):
         path = self.folder / file_name
         with self.assertRaises(ImageError) as context:
-            image_io.write_picture(image_io.picture_from_array(RGB), path)
+            writing.write_picture(picture_from_array(RGB), path)
         self.assert_one_line(context.exception, f"{path}: ", ".png .jpg", ".webp", received)
 
     def test_picture_beyond_the_format_is_refused(self):
-        picture = image_io.picture_from_array(np.zeros((1, 16_400), np.uint8))
+        picture = picture_from_array(np.zeros((1, 16_400), np.uint8))
         with self.assertRaises(ImageError) as context:
-            image_io.picture_bytes(picture, "webp")
+            writing.picture_bytes(picture, "webp")
         self.assert_one_line(context.exception, "picture as webp: ", "16400 x 1 L", "write PNG")
 
     def test_every_written_extension_is_read_again(self):
-        written = {extension for one in image_io._FORMATS for extension in one.extensions}
-        self.assertContainsSubset(written, image_io.IMAGE_EXTENSIONS)
+        written = {extension for one in writing._FORMATS for extension in one.extensions}
+        self.assertContainsSubset(written, reading.IMAGE_EXTENSIONS)
 
     def test_folder_walk_finds_only_what_can_be_read(self):
         formats = {
-            Image.registered_extensions()[extension] for extension in image_io.IMAGE_EXTENSIONS
+            Image.registered_extensions()[extension] for extension in reading.IMAGE_EXTENSIONS
         }
-        self.assertContainsSubset(formats - {"MPO"}, image_io._READ_FORMATS)  # a kind of JPEG
+        self.assertContainsSubset(formats - {"MPO"}, reading._READ_FORMATS)  # a kind of JPEG
 
 
 # What a process of its own does before it writes 10,000 bytes.
@@ -670,8 +671,8 @@ KILL_WHEN_FULL = (
 
 def write_elsewhere(path, prepare):
     code = (
-        "import os, resource, signal, sys; from rnn_codec import image_io; "
-        f"{prepare}; image_io.write_atomically(sys.argv[1], bytes(10_000))"
+        "import os, resource, signal, sys; from rnn_codec import storage; "
+        f"{prepare}; storage.write_atomically(sys.argv[1], bytes(10_000))"
     )
     command = [sys.executable, "-c", code, str(path)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -680,39 +681,39 @@ def write_elsewhere(path, prepare):
 class FileTest(ImageIoTest):
     def assert_write_fails(self, path, *parts):
         with self.assertRaises(CodecError) as context:
-            image_io.write_atomically(path, b"new")
+            storage.write_atomically(path, b"new")
         self.assert_one_line(context.exception, f"{path}: ", *parts)
 
     def test_reads_what_it_wrote(self):
         path = self.folder / "file"
         for data in (b"first", b"", b"second"):
-            image_io.write_atomically(path, data)
-            self.assertEqual(image_io.read_bytes(path), data)
+            storage.write_atomically(path, data)
+            self.assertEqual(storage.read_bytes(path), data)
         self.assertEqual(list(self.folder.iterdir()), [path])
 
     def test_plain_names_are_written_in_the_working_folder(self):
         previous = os.getcwd()
         self.addCleanup(os.chdir, previous)
         os.chdir(self.folder)
-        image_io.write_atomically("file", b"data")
+        storage.write_atomically("file", b"data")
         self.assertEqual((self.folder / "file").read_bytes(), b"data")
 
     def test_new_file_follows_the_umask(self):
         self.addCleanup(os.umask, os.umask(0o027))
         path = self.folder / "file"
-        image_io.write_atomically(path, b"data")
+        storage.write_atomically(path, b"data")
         self.assertEqual(path.stat().st_mode & 0o777, 0o640)
 
     def test_link_stays_a_link(self):
         target, link = self.folder / "target", self.folder / "link"
         link.symlink_to(target)
-        image_io.write_atomically(link, b"data")
+        storage.write_atomically(link, b"data")
         self.assertTrue(link.is_symlink())
         self.assertEqual(target.read_bytes(), b"data")
 
     def test_device_is_written_to_not_replaced(self):
         with mock.patch.object(os, "replace") as replace:
-            image_io.write_atomically(os.devnull, b"data")
+            storage.write_atomically(os.devnull, b"data")
         replace.assert_not_called()
 
     @parameterized.named_parameters(("rename", "os.replace"), ("flush", "os.fsync"))
@@ -730,7 +731,7 @@ class FileTest(ImageIoTest):
             mock.patch("os.replace", side_effect=KeyboardInterrupt),
             self.assertRaises(KeyboardInterrupt),
         ):
-            image_io.write_atomically(self.folder / "file", b"data")
+            storage.write_atomically(self.folder / "file", b"data")
         self.assertEmpty(list(self.folder.iterdir()))
 
     @parameterized.named_parameters(
@@ -762,9 +763,9 @@ class FileTest(ImageIoTest):
 
     @absltest.skipUnless(os.path.exists("/dev/zero"), "needs a file without an end")
     def test_file_without_an_end_is_refused(self):
-        with mock.patch.object(image_io, "_MAX_FILE_BYTES", 10**6):
+        with mock.patch.object(storage, "_MAX_FILE_BYTES", 10**6):
             with self.assertRaises(CodecError) as context:
-                image_io.read_bytes("/dev/zero")
+                storage.read_bytes("/dev/zero")
         self.assert_one_line(
             context.exception, "/dev/zero: expected at most 1,000,000 bytes, received more"
         )
@@ -789,12 +790,12 @@ class AlphaTest(ImageIoTest):
     )
     def test_decodes_what_it_encoded(self, shape):
         alpha = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
-        decoded = image_io.decode_alpha(image_io.encode_alpha(alpha), shape[1], shape[0])
+        decoded = reading.decode_alpha(writing.encode_alpha(alpha), shape[1], shape[0])
         np.testing.assert_array_equal(decoded, alpha)
         self.assertTrue(decoded.flags.writeable)
 
     def test_even_plane_takes_few_bytes(self):
-        self.assertLess(len(image_io.encode_alpha(np.full((512, 512), 255, np.uint8))), 1000)
+        self.assertLess(len(writing.encode_alpha(np.full((512, 512), 255, np.uint8))), 1000)
 
     @parameterized.named_parameters(
         ("empty", b""),
@@ -810,22 +811,22 @@ class AlphaTest(ImageIoTest):
     )
     def test_other_data_are_refused(self, data):
         with self.assertRaises(BitstreamError) as context:
-            image_io.decode_alpha(data, 17, 13)
+            reading.decode_alpha(data, 17, 13)
         self.assert_one_line(context.exception, "alpha: expected", "17 x 13")
 
     def test_wrong_size_is_refused_before_decoding(self):
-        data = image_io.encode_alpha(GREY)
+        data = writing.encode_alpha(GREY)
         with mock.patch.object(Image.Image, "load") as load, self.assertRaises(BitstreamError):
-            image_io.decode_alpha(data, 13, 17)
+            reading.decode_alpha(data, 13, 17)
         load.assert_not_called()
 
     @SETTINGS
     @hypothesis.given(st.integers(0, 10**4), st.integers(1, 255))
     def test_damage_gives_a_plane_or_a_bitstream_error(self, position, change):
-        data = bytearray(image_io.encode_alpha(GREY))
+        data = bytearray(writing.encode_alpha(GREY))
         data[position % len(data)] ^= change
         try:
-            self.assertEqual(image_io.decode_alpha(bytes(data), 17, 13).shape, (13, 17))
+            self.assertEqual(reading.decode_alpha(bytes(data), 17, 13).shape, (13, 17))
         except BitstreamError as error:
             self.assert_one_line(error, "alpha: ")
 
@@ -834,22 +835,22 @@ class PadTest(parameterized.TestCase):
     def test_edge_is_mirrored_about_the_last_pixel(self):
         pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
         expected = [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [0, 1, 2, 2]]
-        np.testing.assert_array_equal(image_io.pad_to_multiple(pixels, 4), expected)
+        np.testing.assert_array_equal(pad_to_multiple(pixels, 4), expected)
 
     def test_one_pixel_fills_the_block(self):
-        padded = image_io.pad_to_multiple(np.full((1, 1, 3), 7, np.uint8), 16)
+        padded = pad_to_multiple(np.full((1, 1, 3), 7, np.uint8), 16)
         np.testing.assert_array_equal(padded, np.full((16, 16, 3), 7))
 
     @parameterized.parameters(0, -16)
     def test_multiple_below_one_is_an_error(self, multiple):
         with self.assertRaisesRegex(ValueError, f"multiple={multiple}"):
-            image_io.pad_to_multiple(RGB, multiple)
+            pad_to_multiple(RGB, multiple)
 
     @SETTINGS
     @hypothesis.given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 32))
     def test_padded_picture_starts_with_the_picture(self, height, width, multiple):
         pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
-        padded = image_io.pad_to_multiple(pixels, multiple)
+        padded = pad_to_multiple(pixels, multiple)
         np.testing.assert_array_equal(padded[:height, :width], pixels)
         self.assertEqual(padded.shape[0] % multiple, 0)
         self.assertEqual(padded.shape[1] % multiple, 0)
@@ -877,16 +878,16 @@ class JpegQualityTest(parameterized.TestCase):
     def test_of_libjpeg(self, quality):
         for pixels in (GREY, RGB):
             data = self.saved("JPEG", quality=quality, pixels=pixels)
-            self.assertAlmostEqual(image_io.jpeg_quality(data), quality, places=6)
+            self.assertAlmostEqual(reading.jpeg_quality(data), quality, places=6)
 
     def test_of_other_bytes(self):
         for data in (self.saved("WEBP"), b"", b"no picture", b"\xff\xd8\xff"):
-            self.assertIsNone(image_io.jpeg_quality(data))
+            self.assertIsNone(reading.jpeg_quality(data))
 
     def test_of_a_part(self):
         data = self.saved("JPEG", quality=50)
         for size in range(0, data.index(b"\xff\xc0")):
-            self.assertIsNone(image_io.jpeg_quality(data[:size]))
+            self.assertIsNone(reading.jpeg_quality(data[:size]))
 
 
 if __name__ == "__main__":
