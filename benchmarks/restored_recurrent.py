@@ -38,7 +38,7 @@ def main(argv):
     from rnn_codec.hybrid import recipe as hybrid_training
     from rnn_codec.hybrid.codec import HybridCodec
     from rnn_codec.hybrid.networks import HybridNetwork
-    from rnn_codec.recurrent import progressive
+    from rnn_codec.layers.common import dtype_policy
     from rnn_codec.recurrent.codec import Codec
 
     keras.utils.set_random_seed(0)
@@ -51,7 +51,7 @@ def main(argv):
 
     start = presets.load(presets.DEFAULT_HYBRID)
     config = dataclasses.replace(start.config, networks="restoration")
-    with progressive.dtype_policy("mixed_bfloat16"):
+    with dtype_policy("mixed_bfloat16"):
         network = HybridNetwork.create(config)
     presets.assign(hybrid_training.part_for(network, start), network)
     turn = hybrid_training.FULL_RESTORATION

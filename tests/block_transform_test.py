@@ -4,6 +4,7 @@ from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
 
+from rnn_codec.layers.common import space_to_depth
 from rnn_codec.recurrent import block_transform
 
 ITERATIONS, ATOMS = 3, 5
@@ -21,7 +22,7 @@ class SpaceToDepthTest(parameterized.TestCase):
     @parameterized.parameters(1, 2, 16)
     def test_is_undone_by_depth_to_space(self, block):
         picture = make_picture()
-        blocks = block_transform.space_to_depth(picture, block)
+        blocks = space_to_depth(picture, block)
         self.assertEqual(blocks.shape, (2, 32 // block, 48 // block, 3 * block**2))
         restored = ops.depth_to_space(blocks, block, "channels_last") if block > 1 else blocks
         np.testing.assert_array_equal(to_numpy(restored), picture)

@@ -22,7 +22,7 @@ from rnn_codec.hybrid import (
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.layers import complexity
-from rnn_codec.recurrent import progressive
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.standard import codecs as base_codecs
 
 SMALL = HybridConfig("small", layers=3, filters=8)
@@ -194,7 +194,7 @@ class NetworkTest(parameterized.TestCase):
         self.assertEqual(again.config, network.config)
 
     def test_compact_pictures_are_not_rounded_by_half_precision(self):
-        with progressive.dtype_policy("mixed_bfloat16"):
+        with dtype_policy("mixed_bfloat16"):
             network = HybridNetwork.create(SMALL)
         compact = ops.convert_to_numpy(network.compress(random_pictures(1, 16, 16, 3), 2))
         self.assertGreater(np.abs(compact - np.round(compact * 256) / 256).max(), 1e-3)

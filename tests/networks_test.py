@@ -6,6 +6,7 @@ from keras import ops
 import numpy as np
 
 from rnn_codec import presets
+from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.recurrent import architectures
 from rnn_codec.recurrent.config import CodecConfig
 from rnn_codec.recurrent.progressive import ProgressiveNetwork
@@ -151,14 +152,14 @@ class LayerTest(parameterized.TestCase):
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
     def test_residual_block_starts_as_the_identity(self):
-        block = architectures.ResidualBlock()
+        block = ResidualBlock()
         inputs = np.random.default_rng(1).normal(size=(1, 4, 5, 3)).astype(np.float32)
         block.build(inputs.shape)
         block.first.kernel.assign(np.ones((3, 3, 3, 3)))
         np.testing.assert_array_equal(ops.convert_to_numpy(block(inputs)), inputs)
 
     def test_residual_block_adds_to_its_input(self):
-        block = architectures.ResidualBlock()
+        block = ResidualBlock()
         block.build((None, None, None, 1))
         block.first.kernel.assign(np.full((3, 3, 1, 1), 2.0))
         block.first.bias.assign([-1.0])
@@ -181,7 +182,7 @@ class LayerTest(parameterized.TestCase):
 
     def test_depth_to_space_spreads_channels_row_by_row(self):
         inputs = np.arange(2 * 3 * 4 * 8).reshape(2, 3, 4, 8)
-        outputs = ops.convert_to_numpy(architectures.DepthToSpace()(inputs))
+        outputs = ops.convert_to_numpy(DepthToSpace()(inputs))
         self.assertEqual(outputs.shape, (2, 6, 8, 2))
         for row, column in np.ndindex(2, 2):
             first = 2 * (2 * row + column)

@@ -16,7 +16,6 @@ from keras import ops
 import numpy as np
 import pytest
 
-from rnn_codec.backend import compilation
 from rnn_codec.recurrent import progressive
 from rnn_codec.recurrent.block_transform import visible_error
 from rnn_codec.recurrent.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
@@ -200,7 +199,7 @@ class CompiledTest(parameterized.TestCase):
     )
     def test_equals_the_eager_loop_at_any_size(self, config, sizes):
         network = shared_network(config)
-        compiled = compilation.CompiledSteps(network)
+        compiled = progressive.CompiledSteps(network)
         for height, width in sizes:
             image = make_picture(height, width)
             planes, pictures = encode(compiled, image)
@@ -230,7 +229,7 @@ class CompiledTest(parameterized.TestCase):
         with contextlib.ExitStack() as stack:
             for name in names:
                 stack.enter_context(mock.patch.object(network, name, counting(name)))
-            compiled = compilation.CompiledSteps(network)
+            compiled = progressive.CompiledSteps(network)
         for size in range(20):
             picture = make_picture(16 + 16 * size, 336 - 16 * size, batch=1 + size % 3)
             planes, _ = encode(compiled, picture)
@@ -241,7 +240,7 @@ class CompiledTest(parameterized.TestCase):
         self.addCleanup(keras.config.set_dtype_policy, keras.config.dtype_policy())
         keras.config.set_dtype_policy("mixed_bfloat16")
         network = make_network(PRODUCT)
-        compiled = compilation.CompiledSteps(network)
+        compiled = progressive.CompiledSteps(network)
         planes, pictures = encode(compiled, make_picture())
         np.testing.assert_array_equal(np.abs(planes), 1.0)
         self.assertTrue(np.all(np.isfinite(pictures)))

@@ -9,7 +9,7 @@ import numpy as np
 import progressive_test as networks
 import testing
 
-from rnn_codec.backend import compilation
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.recurrent import progressive, tiling
 
 CONFIGS = [networks.PRODUCT, networks.SCALED, networks.BLOCKS, *networks.PAPER]
@@ -19,7 +19,7 @@ ITERATIONS = networks.ITERATIONS
 def both(config, more=0):
     """Compiled steps for the whole picture, and for tiles as narrow as they may be, or wider."""
     network = networks.shared_network(config)
-    compiled = compilation.CompiledSteps(network)
+    compiled = progressive.CompiledSteps(network)
     margin = tiling.TiledSteps(network, compiled).margin
     return compiled, tiling.TiledSteps(network, compiled, margin + margin % 2 + more)
 
@@ -90,7 +90,7 @@ class TilingTest(parameterized.TestCase):
 
     def test_states_take_the_compute_precision(self):
         network = networks.make_network(dataclasses.replace(networks.PRODUCT, name="half"))
-        with progressive.dtype_policy("mixed_bfloat16"):
+        with dtype_policy("mixed_bfloat16"):
             half = networks.make_network(networks.PRODUCT)
         sizes = [
             sum(

@@ -11,17 +11,6 @@ import keras
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-class CompiledSteps:
-    """The compiled twin of a `progressive.ProgressiveNetwork`, for `progressive.iterate`."""
-
-    def __init__(self, network):
-        self.accumulates = network.accumulates
-        self.initial_states = network.initial_states
-        self.analyse = compile_for_inference(network.analyse, network)
-        self.decode_bits = compile_for_inference(network.decode_bits, network)
-        self.synthesise = compile_for_inference(network.synthesise, network)
-
-
 def fastest_precision():
     """ "bfloat16" where the device multiplies in it, else "float32".
 

@@ -25,6 +25,7 @@ from rnn_codec.errors import BitstreamError, CodecError
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid.config import STORED_SIZES
 from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.picture_codec import (
     Encoded,
     PictureCodec,
@@ -37,7 +38,6 @@ from rnn_codec.picture_codec import (
 )
 from rnn_codec.pictures import metrics, writing
 from rnn_codec.pictures.picture import pad_to_multiple, picture_from_array
-from rnn_codec.recurrent import progressive
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 
@@ -79,7 +79,7 @@ class HybridCodec(PictureCodec):
         super().__init__(preset)
         if precision == "auto":
             precision = compilation.fastest_precision()
-        with progressive.dtype_policy(precision):
+        with dtype_policy(precision):
             self.network = HybridNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._functions = {}  # compiled, by name, reduction and number of channels

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from rnn_codec.recurrent.config import JsonConfig, expect
+from rnn_codec.configuration import JsonConfig, expect
 
 NETWORKS = ("all", "both", "compact", "restoration")
 COLOURS = ("grey", "rgb")

@@ -16,7 +16,7 @@ from keras import ops
 import numpy as np
 
 from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
-from rnn_codec.recurrent import architectures, block_transform
+from rnn_codec.layers.common import DepthToSpace, ResidualBlock, SpaceToDepth, block_means
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -150,7 +150,7 @@ class RestorationLayers(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
-class ConditionedBlock(architectures.ResidualBlock):
+class ConditionedBlock(ResidualBlock):
     """A residual block with a scale and a shift of its inner features, before their ReLU.
 
     Features become `(1 + scale) * features + shift`; both are linear in the condition, and start at
@@ -198,14 +198,6 @@ def condition_of(base, quality_level=None):
     return condition.ravel()
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
-class SpaceToDepth(keras.layers.Layer):
-    """`[B, 2H, 2W, C]` -> `[B, H, W, 4C]`: each 2x2 pixels become channels."""
-
-    def call(self, inputs):
-        return ops.space_to_depth(inputs, 2, data_format="channels_last")
-
-
 def _compact_layers(config):
     """ComCNN: three layers, the second of stride 2. 38,145 parameters for grey.
 
@@ -223,7 +215,7 @@ def _restoration_layers(config, name):
     """RecCNN: what is to be added to a picture. 670,529 parameters for grey."""
     layers = [_conv(config.filters, "conv_01", activation="relu")]
     if config.shortcuts:
-        block = ConditionedBlock if config.conditioned else architectures.ResidualBlock
+        block = ConditionedBlock if config.conditioned else ResidualBlock
         layers += [block(name=f"residual_{number:02d}") for number in range(1, config.layers // 2)]
     else:
         for number in range(2, config.layers):
@@ -237,7 +229,7 @@ def _restoration_layers(config, name):
     )
     layers.append(last)
     if config.block == 2:
-        layers = [SpaceToDepth(name="blocks"), *layers, architectures.DepthToSpace(name="pixels")]
+        layers = [SpaceToDepth(name="blocks"), *layers, DepthToSpace(name="pixels")]
     return RestorationLayers(layers, name=name)
 
 
@@ -264,7 +256,7 @@ def _start_as_mean(compact, channels):
 
 def mean_of_blocks(pixels):
     """`[B, 2H, 2W, C]` -> `[B, H, W, C]`."""
-    return block_transform.block_means(pixels, 2)
+    return block_means(pixels, 2)
 
 
 def upsample(pixels):

@@ -33,8 +33,9 @@ from rnn_codec.backend import compilation, distribution
 from rnn_codec.errors import CodecError
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import metrics
-from rnn_codec.recurrent import progressive, recipe
+from rnn_codec.recurrent import recipe
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.training import data, monitoring
 
@@ -371,7 +372,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     recipe.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     coder = PatchCoder(config, options.other_bases)
-    with progressive.dtype_policy(options.precision):
+    with dtype_policy(options.precision):
         network = HybridNetwork.create(config)
     models = {turn: _turn_model(network, turn, config, options) for turn in _turns(config)}
     groups = {"model": network.variables}

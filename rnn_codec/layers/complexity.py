@@ -7,6 +7,7 @@ import keras
 
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork, SpaceToDepth
+from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.recurrent import architectures, cells, progressive
 from rnn_codec.recurrent.block_transform import DensePerIteration
 
@@ -85,14 +86,14 @@ def _stack_macs(layers, scale):
     """MACs per pixel of layers in a row, and the stride after them; `scale` is that before."""
     total = 0.0
     for layer in layers:
-        if isinstance(layer, architectures.DepthToSpace):
+        if isinstance(layer, DepthToSpace):
             scale /= 2
         elif isinstance(layer, SpaceToDepth):
             scale *= 2
         elif isinstance(layer, keras.layers.Conv2D):
             scale *= layer.strides[0]
             total += _kernel_macs(layer) / scale**2
-        elif isinstance(layer, (cells.ConvRNNCell, architectures.ResidualBlock)):
+        elif isinstance(layer, (cells.ConvRNNCell, ResidualBlock)):
             # All their convolutions give outputs of the layer's own size.
             scale *= getattr(layer, "strides", 1)
             total += _layer_macs(layer) / scale**2

@@ -8,6 +8,7 @@ these to a picture in [-1, 1]. Synthesis has no state: only the pictures that ar
 import keras
 from keras import ops
 
+from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent import cells
 
@@ -47,45 +48,6 @@ class RecurrentStack(keras.layers.Layer):
             else:
                 features = layer(features)
         return features, new_states
-
-
-@keras.saving.register_keras_serializable(package="rnn_codec")
-class DepthToSpace(keras.layers.Layer):
-    """`[B, H, W, 4C]` -> `[B, 2H, 2W, C]`: each group of four channels becomes 2x2 pixels."""
-
-    def call(self, inputs):
-        return ops.depth_to_space(inputs, 2, data_format="channels_last")
-
-
-@keras.saving.register_keras_serializable(package="rnn_codec")
-class ResidualBlock(keras.layers.Layer):
-    """`x + conv(relu(conv(relu(x))))`, 3x3 each. `[B, H, W, C]` -> the same."""
-
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        self.first = keras.layers.Conv2D(
-            channels,
-            3,
-            padding="same",
-            activation="relu",
-            kernel_initializer=GlorotUniform(),
-            dtype=self.dtype_policy,
-            name="first",
-        )
-        # Starts as the identity, so that depth does no harm to the first steps of training.
-        self.second = keras.layers.Conv2D(
-            channels,
-            3,
-            padding="same",
-            kernel_initializer="zeros",
-            dtype=self.dtype_policy,
-            name="second",
-        )
-        self.first.build(input_shape)
-        self.second.build(input_shape)
-
-    def call(self, inputs):
-        return inputs + self.second(self.first(ops.relu(inputs)))
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")

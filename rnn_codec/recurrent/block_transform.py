@@ -17,6 +17,7 @@ bounds, `s` the softplus, `h'` the state after the bits came in.
 import keras
 from keras import ops
 
+from rnn_codec.layers.common import block_means, space_to_depth
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent.config import STRIDE
 
@@ -117,15 +118,6 @@ class BlockSynthesis(keras.layers.Layer):
         return self.restore(steps, index=index)
 
 
-def space_to_depth(pictures, block):
-    """Blocks as channels. `[B, H, W, C]` -> `[B, H/block, W/block, block * block * C]`."""
-    batch, height, width, channels = ops.shape(pictures)
-    rows, columns = height // block, width // block
-    blocks = ops.reshape(pictures, (batch, rows, block, columns, block, channels))
-    blocks = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
-    return ops.reshape(blocks, (batch, rows, columns, block * block * channels))
-
-
 def visible_error(image, reconstruction):
     """How bad each 16x16 block looks: about what SSIM loses there. Needs the original.
 
@@ -146,12 +138,3 @@ def visible_error(image, reconstruction):
     variance = block_means(ops.square(image), side) - ops.square(means)
     errors = squares / (variance + _CONTRAST)  # [B, H/8, W/8, 3]
     return ops.mean(block_means(errors, 2), axis=-1, keepdims=True)
-
-
-def block_means(pictures, side):
-    """`[B, H, W, C]` -> `[B, H/side, W/side, C]`. Rows first: both axes at once take four times."""
-    batch, height, width, channels = ops.shape(pictures)
-    rows, columns = height // side, width // side
-    sums = ops.sum(ops.reshape(pictures, (batch, rows, side, width * channels)), axis=2)
-    sums = ops.sum(ops.reshape(sums, (batch, rows, columns, side, channels)), axis=3)
-    return sums / side**2

@@ -20,6 +20,7 @@ from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.errors import BitstreamError, CodecError
 from rnn_codec.hybrid.codec import HybridCodec
 from rnn_codec.hybrid.config import HybridConfig
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.picture_codec import (
     Encoded,
     PictureCodec,
@@ -67,10 +68,10 @@ class Codec(PictureCodec):
         super().__init__(preset)
         if precision == "auto":
             precision = compilation.fastest_precision()
-        with progressive.dtype_policy(precision):
+        with dtype_policy(precision):
             self.network = progressive.ProgressiveNetwork.create(preset.config)
         presets.assign(preset, self.network)
-        self._steps = compilation.CompiledSteps(self.network)
+        self._steps = progressive.CompiledSteps(self.network)
         self._tiled_steps = tiling.TiledSteps(self.network, self._steps)
         self.context_model = None
         if preset.context is not None:

@@ -2,34 +2,14 @@
 
 import dataclasses
 
+from rnn_codec.configuration import JsonConfig, expect
+
 CELL_NAMES = ("lstm", "associative_lstm", "gru", "residual_gru")
 RECONSTRUCTIONS = ("one_shot", "additive", "residual_scaling")
 ARCHITECTURES = ("stacked", "two_scale", "wide_two_scale")
 
 # Every network here halves the resolution four times.
 STRIDE = 16
-
-
-class JsonConfig:
-    """Base of configurations: frozen dataclasses whose fields are plain values."""
-
-    def check_types(self):
-        """Raises `ValueError` for a field that is not of its type (an int may be a float)."""
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"{field.name} must be {kind.__name__}. Received: {value!r}")
-
-    def to_dict(self):
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values):
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown configuration keys {unknown}; known: {sorted(known)}")
-        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +66,3 @@ class CodecConfig(JsonConfig):
     def scaled(self, filters):
         """`filters` times the width, rounded to a multiple of 8 and at least 8."""
         return max(8, int(round(filters * self.width / 8)) * 8)
-
-
-def expect(name, value, choices):
-    """Raises `ValueError` for a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}. Received: {value!r}")

@@ -20,7 +20,6 @@ import numpy as np
 from tqdm import tqdm
 
 from rnn_codec import presets, storage
-from rnn_codec.backend import compilation
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
 from rnn_codec.recurrent import progressive, recipe
@@ -330,7 +329,7 @@ def coded_crops(preset, photos, options, workdir):
         return coded
     network = progressive.ProgressiveNetwork.create(preset.config)
     presets.assign(preset, network)
-    steps = compilation.CompiledSteps(network)
+    steps = progressive.CompiledSteps(network)
     coded = []
     for items, limit in ((photos.training, options.crops), (photos.validation, _HELD)):
         # One of each photograph, as far as they are large enough.

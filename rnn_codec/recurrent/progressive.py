@@ -15,13 +15,14 @@ once, so that smooth parts of a picture cost next to no bits.
 (bits, pictures wanted) and evaluation. Pictures here are float32 in [-1, 1].
 """
 
-import contextlib
 import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 
+from rnn_codec.backend import compilation
+from rnn_codec.layers.common import DepthToSpace
 from rnn_codec.recurrent import architectures
 from rnn_codec.recurrent.binarizer import Binarizer
 from rnn_codec.recurrent.block_transform import (
@@ -235,6 +236,17 @@ class ProgressiveNetwork(keras.Model):
         return {"config": self.config.to_dict(), "name": self.name}
 
 
+class CompiledSteps:
+    """The compiled twin of a `ProgressiveNetwork`, for `iterate`."""
+
+    def __init__(self, network):
+        self.accumulates = network.accumulates
+        self.initial_states = network.initial_states
+        self.analyse = compilation.compile_for_inference(network.analyse, network)
+        self.decode_bits = compilation.compile_for_inference(network.decode_bits, network)
+        self.synthesise = compilation.compile_for_inference(network.synthesise, network)
+
+
 def normalise(images):
     """Pixels 0 to 255 to float32 in [-1, 1]."""
     return ops.cast(images, "float32") / 127.5 - 1.0
@@ -246,19 +258,8 @@ def _initial_states(stack, batch, height, width):
         strides = getattr(layer, "strides", 1)
         strides = strides if isinstance(strides, int) else strides[0]
         height, width = height // strides, width // strides
-        if isinstance(layer, architectures.DepthToSpace):
+        if isinstance(layer, DepthToSpace):
             height, width = 2 * height, 2 * width
         if layer in stack.cells():
             states.append(layer.initial_states(batch, height, width))
     return states
-
-
-@contextlib.contextmanager
-def dtype_policy(policy):
-    """Sets Keras' global policy for a `with` block, as layers take theirs when they are made."""
-    saved = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(saved)

@@ -8,6 +8,7 @@ import dataclasses
 
 import keras
 
+from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.recurrent import architectures, cells
 
 _POINTWISE = (keras.layers.ReLU, keras.layers.Rescaling)
@@ -39,7 +40,7 @@ def _through(layers, scale=1):
     """Reach of layers in a row, and pixels per position after them; `scale` is that before."""
     reach = 0
     for layer in layers:
-        if isinstance(layer, architectures.DepthToSpace):
+        if isinstance(layer, DepthToSpace):
             scale //= 2
         elif isinstance(layer, keras.layers.Conv2D):
             reach += scale * _overhang(layer.kernel_size[0], layer.strides[0])
@@ -50,7 +51,7 @@ def _through(layers, scale=1):
             # Convolutions of the state, one after the other; the first sees no input of this step.
             state = scale * _overhang(layer.recurrent_kernel_size)
             reach = max(reach, state) + (layer.recurrent_depth - 1) * state
-        elif isinstance(layer, architectures.ResidualBlock):
+        elif isinstance(layer, ResidualBlock):
             reach += _through([layer.first, layer.second], scale)[0]
         elif isinstance(layer, architectures.LinearSkip):  # its linear map stays in its block
             inner, scale = _through(layer.main.layers, scale)

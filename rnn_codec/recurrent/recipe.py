@@ -22,6 +22,7 @@ import numpy as np
 from rnn_codec import presets, storage
 from rnn_codec.backend import distribution
 from rnn_codec.errors import CodecError
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.recurrent import losses, progressive
 from rnn_codec.training import checkpoints, data, monitoring, similarity
 
@@ -183,7 +184,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     with (
-        progressive.dtype_policy(options.precision),
+        dtype_policy(options.precision),
         distribution.scope(options.devices) as num_devices,
     ):
         if options.batch_size % num_devices:

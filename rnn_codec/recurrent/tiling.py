@@ -4,7 +4,7 @@ Within one iteration everything that a step reads is known before: the bits, and
 iteration before left. So a step can be computed tile by tile, each with a margin that its
 convolutions reach over, and nothing shows where tiles meet. The margin shrinks on the way: decoder,
 synthesis and encoder each get only what those after them reach. `TiledSteps` has the interface of
-`compilation.CompiledSteps`, whose functions it calls on the tiles.
+`progressive.CompiledSteps`, whose functions it calls on the tiles.
 
 What stays in memory for the whole picture are 8-bit pixels, bits and states, these in the compute
 precision. For each pixel of the default preset: 36 bytes of decoder states in float32, and for
@@ -35,7 +35,7 @@ class TiledSteps:
 
     Args:
         network: `progressive.ProgressiveNetwork`.
-        steps: `compilation.CompiledSteps` of it.
+        steps: `progressive.CompiledSteps` of it.
         tile: int. Side of a tile in blocks, even and at least `margin`.
 
     Attributes:

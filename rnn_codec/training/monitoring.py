@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from rnn_codec.backend import compilation
 from rnn_codec.errors import CodecError
 from rnn_codec.recurrent import progressive
 
@@ -166,7 +165,7 @@ class TensorBoard(StepCallback):
 
     def _draw_strips(self):
         if self._steps is None:
-            self._steps = compilation.CompiledSteps(self.model.network)
+            self._steps = progressive.CompiledSteps(self.model.network)
         image = np.asarray(self.images, np.float32) / 127.5 - 1.0
         reconstructions = []
         for iteration in progressive.iterate(self._steps, image=image):
