@@ -32,7 +32,7 @@ _ROW = "{:>9} {:>10} {:>10} {:>7} {:>10} {:>10} {:>7} {:>6}"
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.recurrent.codec import Codec
+    from rnn_codec.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value, precision=_PRECISION.value)
     print(_ROW.format("", "encode", "together", "ratio", "decode", "together", "ratio", "same"))

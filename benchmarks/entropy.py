@@ -29,9 +29,9 @@ _REPEATS = 5
 def main(argv):
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from rnn_codec.codec import Codec
     from rnn_codec.pictures import reading
     from rnn_codec.pictures.picture import to_array
-    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
     if codec.context_model is None:

@@ -75,9 +75,9 @@ def main(argv):
     files.load_keras()
     if not _OPTIMISED.value:
         base_codecs.CODECS["jpeg"] = _BaselineJpeg
+    from rnn_codec.codec import Codec
     from rnn_codec.hybrid.codec import HybridCodec
     from rnn_codec.hybrid.networks import HybridNetwork
-    from rnn_codec.recurrent.codec import Codec
 
     plain = HybridNetwork.create(presets.CONFIGS["compact_grey"])
     codecs = {"neither": (HybridCodec(presets.from_network(plain)), "half")}

@@ -103,10 +103,10 @@ def _run(variables, arguments, folder):
 
 
 def _write():
+    from rnn_codec.codec import Codec
     from rnn_codec.container import bitstream
     from rnn_codec.pictures import reading
     from rnn_codec.pictures.picture import to_array
-    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value, arithmetic=_ARITHMETIC.value)
     digests = {}
@@ -123,8 +123,8 @@ def _write():
 
 
 def _read():
+    from rnn_codec.codec import Codec
     from rnn_codec.entropy import context_model
-    from rnn_codec.recurrent.codec import Codec
 
     if _BLOCK.value:
         context_model._BLOCK = _BLOCK.value

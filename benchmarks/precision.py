@@ -23,7 +23,7 @@ _PRECISIONS = ("float32", "bfloat16")
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.recurrent.codec import Codec
+    from rnn_codec.codec import Codec
 
     codecs = {name: Codec.from_preset(_PRESET.value, name) for name in _PRECISIONS}
     directions = _PRECISIONS, _PRECISIONS[::-1]

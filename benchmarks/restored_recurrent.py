@@ -34,12 +34,12 @@ def main(argv):
     files.load_keras()
     import keras
 
+    from rnn_codec.codec import Codec
     from rnn_codec.hybrid import networks as hybrid_networks
     from rnn_codec.hybrid import recipe as hybrid_training
     from rnn_codec.hybrid.codec import HybridCodec
     from rnn_codec.hybrid.networks import HybridNetwork
     from rnn_codec.layers.common import dtype_policy
-    from rnn_codec.recurrent.codec import Codec
 
     keras.utils.set_random_seed(0)
     codec = Codec.from_preset(_PRESET.value, precision="auto")
@@ -49,7 +49,7 @@ def main(argv):
     crops = data.validation_patches(photos, _CROPS.value, _CROP_SIZE)
     coded_crops = _coded(codec, crops)
 
-    start = presets.load(presets.DEFAULT_HYBRID)
+    start = presets.load("hybrid")
     config = dataclasses.replace(start.config, networks="restoration")
     with dtype_policy("mixed_bfloat16"):
         network = HybridNetwork.create(config)

@@ -27,8 +27,8 @@ _SIZES = ((1, 1), (15, 17), (161, 161), (500, 333), (768, 512), (4000, 3000))
 def main(argv):
     del argv
     files.load_keras()
+    from rnn_codec.codec import Codec
     from rnn_codec.pictures import metrics
-    from rnn_codec.recurrent.codec import Codec
 
     codec = Codec.from_preset(_PRESET.value)
     photo = Image.fromarray(reading.read_picture(_PHOTO.value).pixels).convert("RGB")

@@ -67,17 +67,15 @@ def main(argv):
 
 def _measure(name, size, precision):
     files.load_keras()
-    from rnn_codec import presets, targets
+    from rnn_codec import presets, targets, wings
     from rnn_codec.container import bitstream
-    from rnn_codec.layers import complexity
-    from rnn_codec.recurrent import codec
 
     peak = _matrix_product_rate(precision)
     preset = presets.load(name, load_weights=False)
-    cost = complexity.measure(preset.config)
+    cost = wings.of(preset.config).measure(preset.config)
     trained = name in presets.shipped() or name not in presets.names()
     preset = presets.load(name) if trained else _random(preset.config)
-    coder = codec.Codec(preset, precision)
+    coder = wings.of(preset.config).make_codec(preset, precision, "numpy")
     picture = _picture(*map(int, size.split("x")))
     _compile(coder, picture)
     megapixels = picture.width * picture.height / 1e6

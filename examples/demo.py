@@ -30,7 +30,7 @@ _HEADINGS = f"  {'iterations':>10} {'bytes':>8} {'bpp':>6} {'PSNR, dB':>9} {'MS-
 def main(argv):
     del argv
     files.load_keras()
-    from rnn_codec.recurrent.codec import Codec
+    from rnn_codec.codec import Codec
 
     os.makedirs(_OUTPUT.value, exist_ok=True)
     codec = Codec.from_preset(_PRESET.value)

@@ -1,13 +1,17 @@
 """A progressive neural image codec: one network, one file, every rate.
 
-codec = rnn_codec.Codec.from_preset()
+codec = rnn_codec.load()                        # or of a preset's name or folder
 data = codec.encode(image)                      # uint8 [H, W, 3] -> bytes of a .rnnc file
 preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
+rnn_codec.decode(data)                          # whichever preset wrote it
 smaller = rnn_codec.truncate(data, iterations=3)
 rnn_codec.read_info(data)
 """
 
-from rnn_codec.container.bitstream import read_info, truncate
+import importlib
+from typing import TYPE_CHECKING
+
+from rnn_codec.container.bitstream import Limits, read_info, truncate
 from rnn_codec.errors import (
     BitstreamError,
     CodecError,
@@ -15,6 +19,12 @@ from rnn_codec.errors import (
     ModelMismatchError,
     PresetError,
 )
+from rnn_codec.targets import Target
+
+if TYPE_CHECKING:
+    from rnn_codec.codec import Codec, Encoded
+    from rnn_codec.loading import decode, encode, load
+    from rnn_codec.pictures.picture import Picture
 
 __version__ = "0.8.0"
 
@@ -22,18 +32,33 @@ __all__ = [
     "BitstreamError",
     "Codec",
     "CodecError",
+    "Encoded",
     "ImageError",
+    "Limits",
     "ModelMismatchError",
+    "Picture",
     "PresetError",
+    "Target",
+    "decode",
+    "encode",
+    "load",
     "read_info",
     "truncate",
 ]
 
+# These bring NumPy and Pillow, and a codec brings Keras and its backend, seconds of imports that
+# the rest does without.
+_LATER = {
+    "Codec": "codec",
+    "Encoded": "codec",
+    "Picture": "pictures.picture",
+    "decode": "loading",
+    "encode": "loading",
+    "load": "loading",
+}
 
-def __getattr__(name):
-    # Codec brings Keras and its backend, seconds of imports that the rest does without.
-    if name == "Codec":
-        from rnn_codec.recurrent.codec import Codec
 
-        return Codec
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

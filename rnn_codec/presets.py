@@ -3,10 +3,10 @@
 A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no pickles: loading
 runs no code), `README.md`, the model card, and, once its context model is trained, `context.npz`
 (integers). Those that ship lie in `weights/` beside this module.
-The paper's family is here by name too, as configurations to train.
 
-A preset is of the recurrent codec, unless `config.json` has `"codec": "hybrid"`: then it is of the
-networks around a standard codec, and its configuration is a `HybridConfig`.
+`config.json` names the wing (`"codec"`) and states the preset's identity, which every file that
+the preset writes carries. So a file finds its preset without any weights being read; when weights
+are loaded, it is checked that they are what the identity says.
 """
 
 import dataclasses
@@ -15,67 +15,25 @@ import hashlib
 import io
 import json
 import os
+from typing import Any
 import zipfile
 
 import numpy as np
 
-from rnn_codec import storage
+from rnn_codec import storage, wings
+from rnn_codec.configuration import JsonConfig
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import PresetError
-from rnn_codec.hybrid.config import HybridConfig
-from rnn_codec.recurrent.config import CodecConfig
 
-DEFAULT, DEFAULT_HYBRID = "two_scale_gru", "hybrid"
+CONFIGS = {config.name: config for wing in wings.every() for config in wing.presets}
+DEFAULT = wings.every()[0].default
 
-# RecCNN that takes a quarter of the time and learns in hundreds of steps: docs/results/hybrid.md.
-_QUICK = {"block": 2, "batch_normalisation": False, "shortcuts": True}
+# Folders to find presets in, beside those that ship: each is one, or holds some.
+PATH_VARIABLE = "RNN_CODEC_PRESETS"
 
-CONFIGS = {
-    config.name: config
-    for config in (
-        # The product: recurrent at 1/8 and 1/16 only. Why: docs/results/training.md.
-        CodecConfig(
-            DEFAULT,
-            architecture="wide_two_scale",
-            encoder_cell="gru",
-            decoder_cell="gru",
-            iterations=8,
-            stochastic_bits=False,
-            encoder_sees_image=True,
-            residual_scale=4.0,
-            atoms=64,
-            good_enough=0.12,
-        ),
-        # Toderici et al., 2017, as published.
-        CodecConfig("residual_gru"),
-        CodecConfig("gru", encoder_cell="gru", decoder_cell="gru"),
-        CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
-        # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
-        CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
-        HybridConfig(
-            DEFAULT_HYBRID, networks="all", highest_quality=95, conditioned=True, **_QUICK
-        ),
-        # Jiang et al., 2017, and its parts alone. The paper measures where JPEG of the picture has
-        # a quality of 5 to 10; at half the size, one of about 20 to 60 takes as many bytes.
-        HybridConfig("hybrid_grey", colour="grey", lowest_quality=15, highest_quality=65),
-        HybridConfig(
-            "compact_grey",
-            networks="compact",
-            colour="grey",
-            lowest_quality=15,
-            highest_quality=65,
-        ),
-        HybridConfig(
-            "restoration_grey",
-            networks="restoration",
-            colour="grey",
-            lowest_quality=4,
-            highest_quality=12,
-        ),
-    )
-}
+# Presets of version 0.8 and before name no wing if they are of this one, and state no identity.
+_FIRST_WING = "recurrent"
 
-_CONFIG_KINDS = {"recurrent": CodecConfig, "hybrid": HybridConfig}
 _CONFIG_FILE, _WEIGHTS_FILE, _CONTEXT_FILE = "config.json", "model.weights.npz", "context.npz"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
 _IDENTITY_BYTES = 8
@@ -86,12 +44,12 @@ _MAX_UNPACKED_BYTES = 2**30  # of an archive of weights; the largest network her
 class Preset:
     """A configuration and, unless it is only to be trained, weights."""
 
-    config: CodecConfig | HybridConfig
-    weights: dict | None  # variable path -> float16 array
-    context: dict | None = None  # the integer arrays of a `context_model.ContextModel`
+    config: JsonConfig
+    weights: dict[str, np.ndarray] | None  # variable path -> float16 array
+    context: dict[str, np.ndarray] | None = None  # of a `context_model.ContextModel`, integers
 
-    @property
-    def identity(self):
+    @functools.cached_property
+    def identity(self) -> bytes:
         """8 bytes that name the model in a file: a hash of configuration and weights.
 
         Of weights and context model, everything. Of the configuration, what differs from the
@@ -105,17 +63,17 @@ class Preset:
         return digest.digest()[:_IDENTITY_BYTES]
 
 
-def names():
+def names() -> list[str]:
     """All presets known by name, the default first."""
     return list(CONFIGS)
 
 
-def shipped():
+def shipped() -> list[str]:
     """Names of the presets whose trained weights are in the package."""
     return [name for name in CONFIGS if os.path.isdir(os.path.join(_SHIPPED, name))]
 
 
-def load(name=None, load_weights=True):
+def load(name: str | None = None, load_weights: bool = True) -> Preset:
     """The preset of a name, or of a folder that `save` wrote.
 
     Args:
@@ -126,8 +84,7 @@ def load(name=None, load_weights=True):
         PresetError: unknown, damaged, or without weights.
     """
     name = name or DEFAULT
-    # A name wins over a folder of that name which happens to lie in the working directory.
-    folder = os.path.join(_SHIPPED, name) if name in CONFIGS else name
+    folder = _folder_of(name)
     if not os.path.isdir(folder):
         if name not in CONFIGS:
             raise PresetError(
@@ -139,27 +96,65 @@ def load(name=None, load_weights=True):
                 f"train it with train.py --preset={name} and give the folder it writes"
             )
         return Preset(CONFIGS[name], None)
-    config = _read_config(os.path.join(folder, _CONFIG_FILE))
-    weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE)) if load_weights else None
-    path = os.path.join(folder, _CONTEXT_FILE)
-    context = None
-    if load_weights and isinstance(config, CodecConfig) and os.path.exists(path):
-        context = _read_arrays(path)
-        _check_context(context, config, path)
-    return Preset(config, weights, context)
+    config_path = os.path.join(folder, _CONFIG_FILE)
+    config, stated = _read_config(config_path)
+    if not load_weights:
+        return Preset(config, None)
+    weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE))
+    preset = Preset(config, weights, _read_context(folder, config))
+    if stated not in (None, preset.identity):
+        raise PresetError(
+            f"{config_path}: expected weights of model {stated.hex()}, received those of model "
+            f"{preset.identity.hex()} beside it; one of the files was changed: fetch the preset "
+            "again"
+        )
+    return preset
 
 
-def find(identity):
-    """The name of the shipped preset with this identity, or None."""
-    return next((name for name in shipped() if _shipped_identity(name) == identity), None)
+def find(identity: bytes) -> str | None:
+    """The name or the folder of the preset with an identity; None if none is known.
+
+    Those that ship are looked at first, then the folders that `$RNN_CODEC_PRESETS` names.
+    """
+    places = [*shipped(), *_folders_of_path()]
+    return next((place for place in places if identity_at(place) == identity), None)
+
+
+def _folder_of(name):
+    # A name wins over a folder of that name which happens to lie in the working directory.
+    return os.path.join(_SHIPPED, name) if name in CONFIGS else name
+
+
+def _folders_of_path():
+    """The presets' folders that the environment variable names."""
+    for folder in filter(None, os.environ.get(PATH_VARIABLE, "").split(os.pathsep)):
+        below = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        for candidate in (folder, *(os.path.join(folder, name) for name in below)):
+            if os.path.exists(os.path.join(candidate, _CONFIG_FILE)):
+                yield candidate
+
+
+def identity_at(place: str) -> bytes | None:
+    """What the preset at a place says that it is; None if it is damaged."""
+    folder = _folder_of(place)
+    try:
+        _, stated = _read_config(os.path.join(folder, _CONFIG_FILE))
+        if stated is not None:
+            return stated
+        modified = os.stat(os.path.join(folder, _WEIGHTS_FILE)).st_mtime_ns
+        return _computed_identity(folder, modified)
+    except (PresetError, OSError):
+        return None
 
 
 @functools.cache
-def _shipped_identity(name):
-    return load(name).identity
+def _computed_identity(folder, modified):
+    """The identity of a preset that states none, from its weights."""
+    del modified  # other weights, another call
+    return load(folder).identity
 
 
-def from_network(network):
+def from_network(network: Any) -> Preset:
     """The preset of a network as it is now."""
     weights = {}
     for variable in network.weights:
@@ -167,7 +162,7 @@ def from_network(network):
     return Preset(network.config, weights)
 
 
-def assign(preset, network):
+def assign(preset: Preset, network: Any) -> None:
     """Gives a network the weights of a preset.
 
     Raises:
@@ -185,7 +180,7 @@ def assign(preset, network):
         variable.assign(preset.weights[variable.path].astype(np.float32))
 
 
-def save(preset, folder):
+def save(preset: Preset, folder: str) -> None:
     """Writes configuration and weights; a model card beside them is left alone."""
     os.makedirs(folder, exist_ok=True)
     _write_arrays(os.path.join(folder, _WEIGHTS_FILE), preset.weights)
@@ -194,7 +189,7 @@ def save(preset, folder):
         _write_arrays(path, preset.context)
     elif os.path.exists(path):
         os.remove(path)  # it was of other weights
-    kind = {"codec": "hybrid"} if isinstance(preset.config, HybridConfig) else {}
+    kind = {"codec": wings.of(preset.config).name, "identity": preset.identity.hex()}
     text = json.dumps({**kind, **preset.config.to_dict()}, indent=2) + "\n"
     storage.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
 
@@ -212,13 +207,31 @@ def _defining_json(config):
 
 
 def _read_config(path):
+    """A configuration, and the identity stated beside it or None."""
     try:
         with open(path, encoding="utf-8") as file:
             values = dict(json.load(file))
-            kind = _CONFIG_KINDS[values.pop("codec", "recurrent")]
-            return kind.from_dict(values)
+        wing = wings.named(values.pop("codec", _FIRST_WING))
+        stated = values.pop("identity", None)
+        config = wing.config.from_dict(values)
+        return config, None if stated is None else bytes.fromhex(stated)
     except (OSError, LookupError, ValueError, TypeError, RecursionError) as error:
         raise PresetError(f"{path}: expected a codec's configuration; {error}") from error
+
+
+def _read_context(folder, config):
+    """The arrays of the context model in a folder; None if there is none."""
+    path = os.path.join(folder, _CONTEXT_FILE)
+    check = wings.of(config).check_context
+    if check is None or not os.path.exists(path):
+        return None
+    context = _read_arrays(path)
+    try:
+        context_model.check(context)
+        check(context, config)
+    except ValueError as error:
+        raise PresetError(f"{path}: {error}") from error
+    return context
 
 
 def _read_arrays(path):
@@ -237,17 +250,3 @@ def _check_unpacked_size(path):
         size = sum(entry.file_size for entry in archive.infolist())
     if size > _MAX_UNPACKED_BYTES:
         raise ValueError(f"it declares {size:,} bytes, above {_MAX_UNPACKED_BYTES:,}")
-
-
-def _check_context(context, config, path):
-    try:
-        context_model.check(context)
-    except ValueError as error:
-        raise PresetError(f"{path}: {error}") from error
-    received = context["known"].shape[0], context["known"].shape[3]
-    if received != (config.iterations, config.bits):
-        raise PresetError(
-            f"{path}: expected the context model of {config.iterations} iterations of "
-            f"{config.bits} bits, received one of {received[0]} of {received[1]}; train it for "
-            "this preset"
-        )

@@ -23,9 +23,9 @@ pytest.importorskip("apache_beam", reason="the pipeline needs the extra [beam]")
 from apache_beam.io.filesystems import FileSystems  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
 
+from rnn_codec import loading  # noqa: E402
 from rnn_codec.errors import CodecError, PresetError  # noqa: E402
 from rnn_codec.plugins import beam  # noqa: E402
-from rnn_codec.recurrent.codec import Codec  # noqa: E402
 from rnn_codec.targets import Target  # noqa: E402
 
 
@@ -203,7 +203,7 @@ class RunTest(BeamTest):
     def test_codec_is_loaded_once_in_a_process(self):
         for seed in range(6):
             self.save(f"pics/{seed}.png", seed=seed)
-        with mock.patch.object(Codec, "from_preset", return_value=testing.make_codec()) as load:
+        with mock.patch.object(loading, "load", return_value=testing.make_codec()) as load:
             arguments = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
             counts = self.run_pipeline(self.encoding(), "pics", "codes", *arguments)
         self.assertEqual(counts, (6, 0))

@@ -800,7 +800,7 @@ class FaultTest(CommandTest):
 
     def test_format_that_cannot_hold_the_picture_is_told_before_the_network_runs(self):
         self.write_rnnc("alpha.rnnc", self.codec.encode(testing.make_array(15, 17, "LA")))
-        with mock.patch.object(rnn_codec.Codec, "decode_picture", side_effect=AssertionError):
+        with mock.patch.object(type(self.codec), "decode_picture", side_effect=AssertionError):
             self.fail_with(
                 "^decode: alpha.rnnc: picture as jpg: expected a picture without alpha",
                 "decode", "alpha.rnnc", "--output=a.jpg",

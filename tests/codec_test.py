@@ -18,6 +18,7 @@ import testing
 import rnn_codec
 from rnn_codec import presets
 from rnn_codec.backend import compilation
+from rnn_codec.codec import Codec
 from rnn_codec.container import bitstream
 from rnn_codec.errors import (
     BitstreamError,
@@ -29,7 +30,7 @@ from rnn_codec.errors import (
 from rnn_codec.pictures import metrics, reading, writing
 from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.recurrent import tiling
-from rnn_codec.recurrent.codec import Codec
+from rnn_codec.recurrent.codec import RecurrentCodec
 from rnn_codec.targets import Target
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -696,7 +697,7 @@ class PresetTest(absltest.TestCase):
         config = testing.make_codec(testing.TWO_SCALE).config
         weights = testing.make_codec(testing.STACKED).preset.weights
         with self.assertRaisesRegex(PresetError, "its weights are of another network"):
-            Codec(presets.Preset(config, weights))
+            RecurrentCodec(presets.Preset(config, weights))
 
 
 class PackageTest(absltest.TestCase):

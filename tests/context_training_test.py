@@ -9,11 +9,11 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from rnn_codec import presets
+from rnn_codec.codec import Codec
 from rnn_codec.container import bitstream
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.recurrent import context_recipe
-from rnn_codec.recurrent.codec import Codec
 from rnn_codec.training import checkpoints, data
 from tests import testing
 

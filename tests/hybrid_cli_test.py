@@ -14,8 +14,8 @@ from PIL import Image
 import testing
 
 from rnn_codec import presets
+from rnn_codec.codec import Codec
 from rnn_codec.pictures import reading
-from rnn_codec.recurrent.codec import Codec
 from rnn_codec.standard import codecs as base_codecs
 
 
@@ -119,10 +119,7 @@ class HybridCommandTest(parameterized.TestCase):
     def test_decoder_finds_the_preset(self):
         self.encode()
         identity = testing.make_hybrid().identity
-        with (
-            mock.patch.object(presets, "find", side_effect={identity: "both"}.get) as find,
-            mock.patch.object(presets, "DEFAULT_HYBRID", "nowhere"),
-        ):
+        with mock.patch.object(presets, "find", side_effect={identity: "both"}.get) as find:
             result = self.run("decode", "--output=out.png", "--preset=", "photo.png.rnnc")
         self.assertEqual(result.exit_code, 0, result.stderr)
         find.assert_called_once_with(identity)
@@ -177,11 +174,9 @@ class FindTest(absltest.TestCase):
     def test_by_identity(self):
         folder = self.enter_context(tempfile.TemporaryDirectory())
         codec = testing.make_hybrid()
-        codec.save_preset(os.path.join(folder, presets.DEFAULT_HYBRID))
-        presets._shipped_identity.cache_clear()
-        self.addCleanup(presets._shipped_identity.cache_clear)
+        codec.save_preset(os.path.join(folder, "hybrid"))
         with mock.patch.object(presets, "_SHIPPED", folder):
-            self.assertEqual(presets.find(codec.identity), presets.DEFAULT_HYBRID)
+            self.assertEqual(presets.find(codec.identity), "hybrid")
             self.assertIsNone(presets.find(bytes(8)))
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 import testing
 
 from rnn_codec import presets
+from rnn_codec.codec import Codec
 from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
 from rnn_codec.hybrid import codec as hybrid_codec
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.pictures import metrics
 from rnn_codec.pictures.picture import picture_from_array
-from rnn_codec.recurrent.codec import Codec
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
 

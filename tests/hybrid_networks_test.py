@@ -21,7 +21,6 @@ from rnn_codec.hybrid import (
 )
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
-from rnn_codec.layers import complexity
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.standard import codecs as base_codecs
 
@@ -78,7 +77,8 @@ class NetworkTest(parameterized.TestCase):
 
     def test_blocks_cost_a_quarter(self):
         paper, blocks = (
-            complexity.measure(HybridConfig("a", colour="grey", block=block)) for block in (1, 2)
+            hybrid_networks.measure(HybridConfig("a", colour="grey", block=block))
+            for block in (1, 2)
         )
         self.assertAlmostEqual(blocks.synthesis_macs / paper.synthesis_macs, 0.25, delta=0.01)
         self.assertEqual(paper.synthesis_macs, 664_704)
@@ -87,7 +87,7 @@ class NetworkTest(parameterized.TestCase):
     def test_shortcuts_keep_the_cost(self):
         plain = HybridConfig("plain", batch_normalisation=False)
         config = dataclasses.replace(plain, shortcuts=True)
-        macs = [complexity.measure(one).synthesis_macs for one in (plain, config)]
+        macs = [hybrid_networks.measure(one).synthesis_macs for one in (plain, config)]
         self.assertEqual(*macs)
         blocks = HybridNetwork.create(config).restoration.layers[1:-1]
         self.assertLen(blocks, 9)

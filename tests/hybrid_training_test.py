@@ -14,6 +14,7 @@ import numpy as np
 import training_runs
 
 from rnn_codec import presets
+from rnn_codec.codec import Codec
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
 from rnn_codec.hybrid import networks as hybrid_networks
@@ -22,7 +23,6 @@ from rnn_codec.hybrid.codec import HybridCodec
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.pictures import metrics
-from rnn_codec.recurrent.codec import Codec
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.training import data
 

@@ -13,14 +13,13 @@ from absl import flags
 import keras
 import numpy as np
 
-from rnn_codec import presets
+from rnn_codec import loading, presets
 from rnn_codec.commands import files
 from rnn_codec.entropy import context_model
 from rnn_codec.entropy.planes import run
 from rnn_codec.hybrid.codec import HybridCodec
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
-from rnn_codec.recurrent.codec import Codec
 
 ROOT = str(pathlib.Path(__file__).parent.parent)
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -44,7 +43,7 @@ def preset_folder(name=TWO_SCALE):
 @functools.cache
 def make_codec(name=TWO_SCALE, arithmetic="numpy"):
     """The codec of a tiny preset, made once: compiling takes longer than coding."""
-    return Codec.from_preset(preset_folder(name), arithmetic=arithmetic)
+    return _LOAD(preset_folder(name), arithmetic=arithmetic)
 
 
 # Hybrid presets as small as they get, by the networks that they have.
@@ -187,7 +186,7 @@ def run_command(name, *args, stdin=b"", preset=None):
         mock.patch.object(sys, "stdin", streams[0]),
         mock.patch.object(sys, "stdout", streams[1]),
         mock.patch.object(sys, "stderr", streams[2]),
-        mock.patch.object(Codec, "from_preset", _from_preset),
+        mock.patch.object(loading, "load", _load),
     ):
         exit_code = module.main(flags.FLAGS(args))
         for stream in streams[1:]:
@@ -197,8 +196,8 @@ def run_command(name, *args, stdin=b"", preset=None):
 
 
 @functools.cache
-def _from_preset(name=None, **kwargs):
-    return make_codec() if name == preset_folder() else _FROM_PRESET(name, **kwargs)
+def _load(name=None, *args):
+    return make_codec() if name == preset_folder() else _LOAD(name, *args)
 
 
-_FROM_PRESET = Codec.from_preset
+_LOAD = loading.load

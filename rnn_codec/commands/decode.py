@@ -14,11 +14,15 @@ import hashlib
 import os
 
 from absl import app, flags
+import numpy as np
 
+from rnn_codec import loading, wings
 from rnn_codec.commands import files, tasks
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError, PresetError
-from rnn_codec.hybrid import config as hybrid_config
+from rnn_codec.pictures import reading, writing
+from rnn_codec.pictures.picture import picture_from_array
+from rnn_codec.standard import codecs as base_codecs
 
 _INPUT = flags.DEFINE_multi_string(
     "input", [], "File, folder of files, or - for standard input. Names without a flag count too."
@@ -111,8 +115,6 @@ def _rename_restored(name):
 
 
 def _picture_extensions():
-    from rnn_codec.pictures import reading
-
     return reading.IMAGE_EXTENSIONS
 
 
@@ -124,8 +126,6 @@ def _check_modes():
 
 
 def _extract(job, report, taken):
-    from rnn_codec.standard import codecs as base_codecs
-
     limits = bitstream.Limits(max_pixels=_MAX_PIXELS.value)
     file, extension = base_codecs.extract(files.read(job), _STRICT.value, limits)
     target = job.target
@@ -139,8 +139,6 @@ def _extract(job, report, taken):
 
 
 def _print_info(job, report):
-    from rnn_codec.standard import codecs as base_codecs
-
     info = bitstream.read_info(files.read(job))
     for warning in info.warnings:
         report.warning(job, warning)
@@ -213,8 +211,6 @@ class _Decoding(tasks.Task):
             self._hash = _hash(codec, self._data, count, self._limits)
 
     def _write(self, picture, target):
-        from rnn_codec.pictures import writing
-
         files.write(target, writing.picture_bytes(picture, self._format), self.job.folder)
 
     def report(self, report, seconds):
@@ -250,8 +246,6 @@ class _Restoring(tasks.Task):
     """A picture that a standard codec has stored, on its way through RecCNN."""
 
     def read(self):
-        from rnn_codec.pictures import reading
-
         self._format = _image_format(self.job)
         data = files.read(self.job)
         self._picture = reading.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
@@ -260,15 +254,14 @@ class _Restoring(tasks.Task):
         self.pixels = self._picture.width * self._picture.height
 
     def code(self):
-        from rnn_codec import presets
-        from rnn_codec.pictures import writing
-
-        preset = _PRESET.value or presets.DEFAULT_HYBRID
+        restoring = [wing for wing in wings.every() if wing.restores]
+        preset = _PRESET.value or restoring[0].default
         codec = files.load_codec(preset, precision=_PRECISION.value)
-        if not isinstance(codec.config, hybrid_config.HybridConfig):
+        wing = wings.of(codec.config)
+        if not wing.restores:
             raise PresetError(
-                f"--preset={preset}: expected a preset of the hybrid codec, received one of the "
-                "recurrent; name another"
+                f"--preset={preset}: expected a preset of the {restoring[0].name} codec, received "
+                f"one of the {wing.name}; name another"
             )
         self._picture = codec.restore_picture(self._picture, jpeg_quality=self._quality)
         data = writing.picture_bytes(self._picture, self._format)
@@ -296,8 +289,6 @@ class _Restoring(tasks.Task):
 
 
 def _losses(picture, image_format):
-    from rnn_codec.pictures import writing
-
     lost = writing.unstored_metadata(picture, image_format)
     return [f"{image_format} cannot hold the {', '.join(lost)}; left out"] if lost else []
 
@@ -313,16 +304,7 @@ def _counts():
 
 def _preset_of(contents):
     """The preset to decode with, as given or as the file says."""
-    if _PRESET.value:
-        return _PRESET.value
-    from rnn_codec import presets
-    from rnn_codec.standard import codecs as base_codecs
-
-    hybrid = {codec.coder for codec in base_codecs.CODECS.values()}
-    if contents.planes[0].coder not in hybrid:
-        return None
-    # Where none is found, the default's codec says which model the file is of.
-    return presets.find(contents.header.model_id) or presets.DEFAULT_HYBRID
+    return _PRESET.value or loading.preset_of(contents.header.model_id)
 
 
 def _hash(codec, data, count, limits):
@@ -351,11 +333,6 @@ def _image_format(job):
 
 def _check_format(image_format, is_rgb, has_alpha):
     """Raises what writing the picture would raise, before the network has run."""
-    import numpy as np
-
-    from rnn_codec.pictures import writing
-    from rnn_codec.pictures.picture import picture_from_array
-
     channels = (3 if is_rgb else 1) + has_alpha
     pixel = picture_from_array(np.zeros((1, 1, channels), np.uint8))
     writing.picture_bytes(pixel, image_format)

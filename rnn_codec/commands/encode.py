@@ -11,9 +11,11 @@ import os
 
 from absl import app, flags
 
+from rnn_codec import wings
 from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.hybrid import config as hybrid_config
+from rnn_codec.pictures import reading, writing
 from rnn_codec.targets import Target
 
 _INPUT = flags.DEFINE_multi_string(
@@ -38,7 +40,7 @@ _TARGET_MSSIM = flags.DEFINE_float("target_msssim", None, "Stop when this MS-SSI
 _CODEC = flags.DEFINE_enum(
     "codec",
     None,
-    ["recurrent", "hybrid"],
+    [wing.name for wing in wings.every()],
     "Defaults to the preset's. Hybrid: ComCNN, a standard codec, RecCNN.",
 )
 _BASE = flags.DEFINE_enum(
@@ -81,6 +83,15 @@ _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per file on stan
 _QUIET = flags.DEFINE_bool("quiet", False, "No summary lines.")
 
 
+# What `encode_picture` takes in one wing or another, by its name there.
+_WING_OPTIONS = {
+    "entropy": _ENTROPY,
+    "base": _BASE,
+    "quality": _QUALITY,
+    "stored_size": _STORED_SIZE,
+}
+
+
 def main(argv):
     return files.run_guarded("encode", functools.partial(_run, argv))
 
@@ -109,8 +120,6 @@ def _target():
 
 
 def _extensions():
-    from rnn_codec.pictures import reading
-
     return reading.IMAGE_EXTENSIONS
 
 
@@ -123,8 +132,6 @@ class _Encoding(tasks.Task):
         self._encoded = None
 
     def read(self):
-        from rnn_codec.pictures import reading, writing
-
         data = files.read(self.job)
         picture = reading.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
         self._picture = writing.without_metadata(picture) if _STRIP.value else picture
@@ -176,42 +183,28 @@ class _Encoding(tasks.Task):
 
 def _load_codec():
     """The codec of the flags; `PresetError` if these contradict each other."""
-    from rnn_codec import presets
-
-    default = presets.DEFAULT_HYBRID if _CODEC.value == "hybrid" else None
+    default = wings.named(_CODEC.value).default if _CODEC.value else None
     codec = files.load_codec(_PRESET.value or default, precision=_PRECISION.value)
-    kind = _kind(codec.config)
-    if _CODEC.value not in (None, kind):
+    wing = wings.of(codec.config)
+    if _CODEC.value not in (None, wing.name):
         raise PresetError(
             f"--preset={_PRESET.value}: expected a preset of the {_CODEC.value} codec, received one"
-            f" of the {kind}; name another, or leave out --codec"
+            f" of the {wing.name}; name another, or leave out --codec"
         )
     return codec
 
 
 def _options(config):
     """What `encode_picture` takes besides the target, as far as it is given."""
-    own = {
-        "recurrent": {"entropy": _ENTROPY.value},
-        "hybrid": {
-            "base": _BASE.value,
-            "quality": _QUALITY.value,
-            "stored_size": _STORED_SIZE.value,
-        },
-    }
-    options = own.pop(_kind(config))
-    for kind, others in own.items():
-        given = [name for name, value in others.items() if value is not None]
-        if given:
-            raise PresetError(
-                f"--{given[0]}: has no meaning with preset {config.name!r}; leave it out, or name "
-                f"a preset of the {kind} codec"
-            )
-    return options
-
-
-def _kind(config):
-    return "hybrid" if isinstance(config, hybrid_config.HybridConfig) else "recurrent"
+    own = wings.of(config).encode_options
+    for wing in wings.every():
+        for name in wing.encode_options:
+            if name not in own and _WING_OPTIONS[name].value is not None:
+                raise PresetError(
+                    f"--{name}: has no meaning with preset {config.name!r}; leave it out, or name "
+                    f"a preset of the {wing.name} codec"
+                )
+    return {name: _WING_OPTIONS[name].value for name in own}
 
 
 def _in_words(settings):

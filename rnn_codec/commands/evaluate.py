@@ -17,8 +17,10 @@ import sys
 
 from absl import app, flags
 
+from rnn_codec import presets
 from rnn_codec.commands import files, tasks
 from rnn_codec.errors import CodecError
+from rnn_codec.pictures import reading
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, or one image.", required=True)
 _OUTPUT = flags.DEFINE_string(
@@ -77,8 +79,6 @@ def _run(argv):
 
 def _images():
     """The images asked for: name, below the folder, to path."""
-    from rnn_codec.pictures import reading
-
     folder, output = (os.path.realpath(path) for path in (_IMAGES.value, _OUTPUT.value))
     if os.path.commonpath([folder, output]) == folder:
         raise CodecError(
@@ -102,7 +102,6 @@ def _check_installed():
 
 def _chosen_codecs():
     """This project's codecs, then the others, as far as they are installed."""
-    from rnn_codec import presets
     from rnn_codec.evaluation import codecs
 
     names = [presets.DEFAULT] if _PRESETS.value is None else _PRESETS.value

@@ -17,6 +17,7 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
+from rnn_codec import loading, storage
 from rnn_codec.errors import CodecError
 
 STREAM = "-"
@@ -148,8 +149,6 @@ def _check_clashes(jobs):
 
 def read(job):
     """Bytes of a job's source."""
-    from rnn_codec import storage
-
     if job.source == STREAM:
         return storage.read_stream(sys.stdin.buffer, job.name)
     return storage.read_bytes(job.source)
@@ -164,8 +163,6 @@ def write(path, data, folder=None):
         folder: existing folder that the path lies in. Folders between the two are made, as those
             of the input are mirrored; others are not, as their names may be slips.
     """
-    from rnn_codec import storage
-
     if path == STREAM:
         with _standard_output():
             sys.stdout.buffer.write(data)
@@ -266,9 +263,8 @@ def run_guarded(command, function):
 def load_codec(preset, arithmetic="numpy", precision="float32"):
     """The codec of a preset's name or folder, loaded when the first picture needs it."""
     load_keras()
-    from rnn_codec.recurrent import codec
 
-    return codec.Codec.from_preset(preset, precision=precision, arithmetic=arithmetic)
+    return loading.load(preset, precision, arithmetic)
 
 
 def show_help_of(module):

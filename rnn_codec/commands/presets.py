@@ -7,6 +7,7 @@ import json
 
 from absl import app, flags
 
+from rnn_codec import presets, wings
 from rnn_codec.commands import files
 
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per preset instead of a table.")
@@ -21,13 +22,11 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected argument {argv[1]!r}; the command takes none.")
     files.load_keras()
-    from rnn_codec import presets
-    from rnn_codec.layers import complexity
 
     rows = []
     for name in presets.names():
         config = presets.load(name, load_weights=False).config
-        cost = complexity.measure(config)
+        cost = wings.of(config).measure(config)
         row = (
             name,
             "shipped" if name in presets.shipped() else "to train",

@@ -18,6 +18,7 @@ import sys
 
 from absl import app, flags, logging
 
+from rnn_codec import presets, wings
 from rnn_codec.commands import files
 from rnn_codec.errors import CodecError
 from rnn_codec.hybrid import config as hybrid_config
@@ -173,7 +174,6 @@ def _number_pair(value):
 def main(argv):
     # Here, not above: --help and flag errors must not wait for Keras.
     files.load_keras()
-    from rnn_codec import presets
 
     try:
         if len(argv) > 1:
@@ -182,11 +182,11 @@ def main(argv):
             )
         _check_flags()
         if _MODEL.value == "context":
-            _train_context(_preset(presets.DEFAULT, load_weights=True))
+            _train_context(_preset("recurrent", load_weights=True))
         elif _MODEL.value == "hybrid":
-            _train_hybrid(_preset(presets.DEFAULT_HYBRID, load_weights=_WEIGHTS.value))
+            _train_hybrid(_preset("hybrid", load_weights=_WEIGHTS.value))
         else:
-            _train_codec(_preset(presets.DEFAULT, load_weights=_WEIGHTS.value))
+            _train_codec(_preset("recurrent", load_weights=_WEIGHTS.value))
     except CodecError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
@@ -212,12 +212,11 @@ def _check_flags():
         )
 
 
-def _preset(default, load_weights):
-    """The preset named, which is to be of the default's kind."""
-    from rnn_codec import presets
-
-    preset = presets.load(_PRESET.value or default, load_weights=load_weights)
-    if type(preset.config) is not type(presets.CONFIGS[default]):
+def _preset(wing, load_weights):
+    """The preset named, which is to be of a wing, or that wing's default."""
+    name = _PRESET.value or wings.named(wing).default
+    preset = presets.load(name, load_weights=load_weights)
+    if wings.of(preset.config).name != wing:
         raise CodecError(
             f"--preset={_PRESET.value}: expected one of another kind of codec for "
             f"--model={_MODEL.value}; name one, or change --model"

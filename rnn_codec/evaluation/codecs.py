@@ -14,10 +14,9 @@ import time
 
 import numpy as np
 
-from rnn_codec import presets
+from rnn_codec import loading, presets, wings
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
-from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.standard.codecs import UnavailableError
 
@@ -116,9 +115,7 @@ class ProgressiveCodec(ImageCodec):
 
     @functools.cached_property
     def _codec(self):
-        from rnn_codec.recurrent import codec
-
-        return codec.Codec.from_preset(self._path)
+        return loading.load(self._path)
 
     @functools.cache  # noqa: B019 (a codec lives as long as the program)
     def _compile(self, shape):
@@ -126,7 +123,7 @@ class ProgressiveCodec(ImageCodec):
         self.decode(self.encode(np.zeros(shape, np.uint8), 1))
 
 
-class HybridCodec(ImageCodec):
+class QualityCodec(ImageCodec):
     """This project's codec around a standard one; its settings are that one's qualities.
 
     In the precision that the commands take: the encoder runs three networks for each file.
@@ -162,9 +159,7 @@ class HybridCodec(ImageCodec):
 
     @functools.cached_property
     def _codec(self):
-        from rnn_codec.recurrent import codec
-
-        made = codec.Codec.from_preset(self._path, precision="auto")
+        made = loading.load(self._path, precision="auto")
         # Compiles the networks, so that no measured time contains it.
         made.decode(made.encode(np.zeros((16, 16, 3), np.uint8)))
         return made
@@ -173,9 +168,9 @@ class HybridCodec(ImageCodec):
 def make_own(preset, bases=()):
     """The codecs of a preset's name or folder: one, or of a hybrid preset one for each base."""
     config = presets.load(preset, load_weights=False).config
-    if not isinstance(config, HybridConfig):
+    if wings.of(config).rates == "iterations":
         return [ProgressiveCodec(preset)]
-    return [HybridCodec(preset, base) for base in bases or [config.base]]
+    return [QualityCodec(preset, base) for base in bases or [config.base]]
 
 
 class PillowCodec(base_codecs.PillowFormat, ImageCodec):

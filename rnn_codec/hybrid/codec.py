@@ -20,15 +20,9 @@ import numpy as np
 
 from rnn_codec import presets
 from rnn_codec.backend import compilation
-from rnn_codec.container import bitstream
-from rnn_codec.errors import BitstreamError, CodecError
-from rnn_codec.hybrid import networks as hybrid_networks
-from rnn_codec.hybrid.config import STORED_SIZES
-from rnn_codec.hybrid.networks import HybridNetwork
-from rnn_codec.layers.common import dtype_policy
-from rnn_codec.picture_codec import (
+from rnn_codec.codec import (
+    Codec,
     Encoded,
-    PictureCodec,
     check_held,
     check_similarity_target,
     frame_of,
@@ -36,6 +30,12 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
+from rnn_codec.container import bitstream
+from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid.config import STORED_SIZES
+from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import metrics, writing
 from rnn_codec.pictures.picture import pad_to_multiple, picture_from_array
 from rnn_codec.standard import codecs as base_codecs
@@ -62,11 +62,11 @@ class HybridEncoded(Encoded):
         return {"base": self.base, "quality": self.quality, "stored_size": self.stored_size}
 
 
-class HybridCodec(PictureCodec):
+class HybridCodec(Codec):
     """Trained networks around a standard codec.
 
     Example:
-        codec = rnn_codec.Codec.from_preset("hybrid")
+        codec = rnn_codec.load("hybrid")
         data = codec.encode(image, quality=40)          # uint8 [H, W, 3] -> bytes
         restored = codec.decode(data)                   # bytes -> uint8 [H, W, 3]
 

@@ -88,3 +88,29 @@ class HybridConfig(JsonConfig):
     def reductions(self):
         """How many times smaller a stored picture's sides may be; full size comes first."""
         return {"all": (1, 2), "restoration": (1,)}.get(self.networks, (2,))
+
+
+# RecCNN that takes a quarter of the time and learns in hundreds of steps: docs/results/hybrid.md.
+_QUICK = {"block": 2, "batch_normalisation": False, "shortcuts": True}
+
+# Configurations known by name.
+PRESETS = (
+    HybridConfig("hybrid", networks="all", highest_quality=95, conditioned=True, **_QUICK),
+    # Jiang et al., 2017, and its parts alone. The paper measures where JPEG of the picture has a
+    # quality of 5 to 10; at half the size, one of about 20 to 60 takes as many bytes.
+    HybridConfig("hybrid_grey", colour="grey", lowest_quality=15, highest_quality=65),
+    HybridConfig(
+        "compact_grey",
+        networks="compact",
+        colour="grey",
+        lowest_quality=15,
+        highest_quality=65,
+    ),
+    HybridConfig(
+        "restoration_grey",
+        networks="restoration",
+        colour="grey",
+        lowest_quality=4,
+        highest_quality=12,
+    ),
+)

@@ -32,7 +32,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from rnn_codec import presets
+from rnn_codec import loading, presets
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
 from rnn_codec.pictures import reading, writing
@@ -209,9 +209,7 @@ class _Convert(apache_beam.DoFn):
         self._codec = self._handle.acquire(self._load_codec)
 
     def _load_codec(self):
-        from rnn_codec.recurrent.codec import Codec
-
-        return Codec.from_preset(self._operation.preset)
+        return loading.load(self._operation.preset)
 
     def process(self, job):
         start = time.monotonic()

@@ -1,9 +1,4 @@
-"""Pictures to `.rnnc` bytes and back: where network, planes and container meet.
-
-The workflow: `Codec.from_preset()` once, then `encode` and `decode` on arrays and bytes, or
-`encode_picture` and `decode_picture` where metadata, targets and figures matter. Everything wrong
-with a file or a request is a `CodecError`.
-"""
+"""Pictures to `.rnnc` bytes and back: where network, planes and container meet."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,16 +9,9 @@ import numpy as np
 
 from rnn_codec import presets
 from rnn_codec.backend import compilation
-from rnn_codec.container import bitstream
-from rnn_codec.entropy.context_model import ContextModel
-from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
-from rnn_codec.errors import BitstreamError, CodecError
-from rnn_codec.hybrid.codec import HybridCodec
-from rnn_codec.hybrid.config import HybridConfig
-from rnn_codec.layers.common import dtype_policy
-from rnn_codec.picture_codec import (
+from rnn_codec.codec import (
+    Codec,
     Encoded,
-    PictureCodec,
     check_held,
     check_similarity_target,
     frame_of,
@@ -31,8 +19,13 @@ from rnn_codec.picture_codec import (
     target_too_low,
     with_missed_target,
 )
+from rnn_codec.container import bitstream
+from rnn_codec.entropy.context_model import ContextModel
+from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
+from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import writing
-from rnn_codec.pictures.picture import Picture, pad_to_multiple, picture_from_array
+from rnn_codec.pictures.picture import Picture, pad_to_multiple
 from rnn_codec.recurrent import progressive, tiling
 from rnn_codec.recurrent.config import STRIDE
 from rnn_codec.targets import Target
@@ -48,13 +41,8 @@ _BATCH_PIXELS = 2**20
 _ANY_PIXELS = 2**20
 
 
-class Codec(PictureCodec):
+class RecurrentCodec(Codec):
     """One trained network, ready to encode and decode.
-
-    Example:
-        codec = rnn_codec.Codec.from_preset()
-        data = codec.encode(image, iterations=4)        # uint8 [H, W, 3] -> bytes
-        preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
 
     Args:
         preset: `presets.Preset` with weights.
@@ -77,58 +65,14 @@ class Codec(PictureCodec):
         if preset.context is not None:
             self.context_model = ContextModel(preset.context, arithmetic)
 
-    @classmethod
-    def from_preset(cls, name=None, precision="float32", arithmetic="numpy"):
-        """The codec of a preset's name, of a folder that `save_preset` wrote, or the default.
-
-        Returns:
-            `Codec`, or `HybridCodec` where the preset is of that kind.
-
-        Raises:
-            PresetError: unknown, damaged, or without trained weights.
-        """
-        preset = presets.load(name)
-        if isinstance(preset.config, HybridConfig):
-            return HybridCodec(preset, precision)
-        return cls(preset, precision, arithmetic)
-
-    def encode(
-        self,
-        image,
-        iterations=None,
-        target_bpp=None,
-        target_bytes=None,
-        target_psnr=None,
-        target_msssim=None,
-        entropy=None,
-    ):
-        """Compresses pixels.
-
-        Args:
-            image: uint8 `[H, W, 3]`, `[H, W]` or `[H, W, 1]` (grey), `[H, W, 4]` (RGBA) or
-                `[H, W, 2]` (grey and alpha). Any size.
-            iterations: int. Defaults to all that the preset has.
-            target_bpp, target_bytes, target_psnr, target_msssim: instead of `iterations`; see
-                `Target`.
-            entropy: str. What packs the bits: "neural", "adaptive" or "raw". Defaults to the first
-                if the preset has a context model, else to the last.
-
-        Returns:
-            bytes of a `.rnnc` file.
-
-        Raises:
-            CodecError: the array is no such picture, or the request cannot be met.
-        """
-        target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
-        return self.encode_picture(picture_from_array(image), target, entropy).data
-
     def encode_picture(self, picture, target=Target(), entropy=None):
         """Compresses a picture with its metadata.
 
         Args:
             picture: `Picture`.
             target: `Target`.
-            entropy: as for `encode`.
+            entropy: str. What packs the bits: "neural", "adaptive" or "raw". Defaults to the first
+                if the preset has a context model, else to the last.
 
         Returns:
             `Encoded`.
@@ -261,19 +205,7 @@ class Codec(PictureCodec):
                     yield index, count, shown.picture(file.frame)
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
-        """The bits of a file, which are the same wherever it is read.
-
-        Args:
-            data: bytes of a `.rnnc` file, or of its beginning.
-            iterations: int. Defaults to all whole ones.
-            limits: `bitstream.Limits`.
-
-        Returns:
-            List of uint8 `[H/16, W/16, bits]`, zeros and ones.
-
-        Raises:
-            CodecError: as for `decode`.
-        """
+        """As for any codec; uint8 `[H/16, W/16, bits]`, zeros and ones."""
         contents = bitstream.read(data, limits=limits)
         self.check_model(contents.header)
         _check_blocks(contents.header, limits)

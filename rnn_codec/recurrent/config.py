@@ -66,3 +66,27 @@ class CodecConfig(JsonConfig):
     def scaled(self, filters):
         """`filters` times the width, rounded to a multiple of 8 and at least 8."""
         return max(8, int(round(filters * self.width / 8)) * 8)
+
+
+# Configurations known by name. The paper's family is here to be trained.
+PRESETS = (
+    # The product: recurrent at 1/8 and 1/16 only. Why: docs/results/training.md.
+    CodecConfig(
+        "two_scale_gru",
+        architecture="wide_two_scale",
+        encoder_cell="gru",
+        decoder_cell="gru",
+        iterations=8,
+        stochastic_bits=False,
+        encoder_sees_image=True,
+        residual_scale=4.0,
+        atoms=64,
+        good_enough=0.12,
+    ),
+    # Toderici et al., 2017, as published.
+    CodecConfig("residual_gru"),
+    CodecConfig("gru", encoder_cell="gru", decoder_cell="gru"),
+    CodecConfig("lstm", encoder_cell="lstm", decoder_cell="lstm"),
+    # Associative memory paid in the decoder only, so the paper's encoder stays an LSTM.
+    CodecConfig("associative_lstm", encoder_cell="lstm", decoder_cell="associative_lstm"),
+)

@@ -1,17 +1,24 @@
-"""What all codecs of pictures share: files, metadata, figures, and checks of requests."""
+"""What all codecs share: arrays, files, targets, many pictures, metadata, and checks of requests.
+
+The workflow: `rnn_codec.load()` once, then `encode` and `decode` on arrays and bytes, or
+`encode_picture` and `decode_picture` where metadata, targets and figures matter. Everything wrong
+with a file or a request is a `CodecError`.
+"""
 
 import abc
+from collections.abc import Iterator
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import numpy as np
 
-from rnn_codec import presets, storage
+from rnn_codec import loading, presets, storage
 from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
 from rnn_codec.pictures import metrics, reading, writing
-from rnn_codec.pictures.picture import Picture, to_array
+from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.targets import Target
 
 
@@ -26,28 +33,33 @@ class Encoded:
     warnings: tuple[str, ...] = ()
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """What the encoder chose, by name."""
         return {"iterations": self.iterations}
 
     @property
-    def bpp(self):
+    def bpp(self) -> float:
         """Bits per pixel of the whole file."""
         return 8 * len(self.data) / (self.original.width * self.original.height)
 
     @functools.cached_property
-    def psnr_db(self):
+    def psnr_db(self) -> float:
         """Over all 8-bit samples, alpha apart."""
         return metrics.psnr_db(self.original.pixels, self.picture.pixels)
 
     @functools.cached_property
-    def ms_ssim(self):
+    def ms_ssim(self) -> float | None:
         """Mean of the channels; None for a side below 161 pixels, too small for five scales."""
         return metrics.ms_ssim(self.original.pixels, self.picture.pixels)
 
 
-class PictureCodec(abc.ABC):
-    """Base of codecs that make `.rnnc` files of pictures.
+class Codec(abc.ABC):
+    """Trained networks, ready to encode and decode: the base of each wing's codec.
+
+    Example:
+        codec = rnn_codec.load()
+        data = codec.encode(image, iterations=4)        # uint8 [H, W, 3] -> bytes
+        preview = codec.decode(data, iterations=1)      # bytes -> uint8 [H, W, 3]
 
     Attributes:
         config: the preset's configuration.
@@ -55,16 +67,68 @@ class PictureCodec(abc.ABC):
         identity: bytes that name the preset in files.
     """
 
-    def __init__(self, preset):
+    def __init__(self, preset: presets.Preset):
         self.config = preset.config
         self.preset = preset
         self.identity = preset.identity
 
-    @abc.abstractmethod
-    def encode_picture(self, picture, target=Target(), **options):
-        """Returns the `Encoded` of an `Picture`."""
+    @staticmethod
+    def from_preset(
+        name: str | None = None, precision: str = "float32", arithmetic: str = "numpy"
+    ) -> "Codec":
+        """The same as `rnn_codec.load`."""
+        return loading.load(name, precision, arithmetic)
 
-    def encode_pictures(self, pictures, target=Target(), **options):
+    def encode(
+        self,
+        image: np.ndarray,
+        iterations: int | None = None,
+        target_bpp: float | None = None,
+        target_bytes: int | None = None,
+        target_psnr: float | None = None,
+        target_msssim: float | None = None,
+        **options: Any,
+    ) -> bytes:
+        """Compresses pixels.
+
+        Args:
+            image: uint8 `[H, W, 3]`, `[H, W]` or `[H, W, 1]` (grey), `[H, W, 4]` (RGBA) or
+                `[H, W, 2]` (grey and alpha). Any size.
+            iterations: int. Defaults to all that the preset has.
+            target_bpp, target_bytes, target_psnr, target_msssim: instead of `iterations`; see
+                `Target`.
+            **options: as for `encode_picture`, which has more in each wing.
+
+        Returns:
+            bytes of a `.rnnc` file.
+
+        Raises:
+            CodecError: the array is no such picture, or the request cannot be met.
+        """
+        target = Target(iterations, target_bpp, target_bytes, target_psnr, target_msssim)
+        return self.encode_picture(picture_from_array(image), target, **options).data
+
+    @abc.abstractmethod
+    def encode_picture(
+        self, picture: Picture, target: Target = Target(), **options: Any
+    ) -> Encoded:
+        """Compresses a picture with its metadata.
+
+        Args:
+            picture: `Picture`.
+            target: `Target`.
+            **options: what the wing has besides.
+
+        Returns:
+            `Encoded`.
+
+        Raises:
+            CodecError: the target cannot be met.
+        """
+
+    def encode_pictures(
+        self, pictures: list[Picture], target: Target = Target(), **options: Any
+    ) -> list[Encoded | CodecError]:
         """Compresses several pictures; small ones of one size together, where that is faster.
 
         Args:
@@ -82,7 +146,13 @@ class PictureCodec(abc.ABC):
         return [_caught(self.encode_picture, picture, target, **options) for picture in pictures]
 
     @abc.abstractmethod
-    def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+    def decode_picture(
+        self,
+        data: bytes,
+        iterations: list[int] | str | None = None,
+        strict: bool = False,
+        limits: bitstream.Limits = bitstream.Limits(),
+    ) -> Iterator[tuple[int, Picture]]:
         """Restores a picture with its metadata, at one or more iteration counts.
 
         Args:
@@ -99,7 +169,13 @@ class PictureCodec(abc.ABC):
             CodecError: as for `decode`.
         """
 
-    def decode_pictures(self, files, iterations=None, strict=False, limits=bitstream.Limits()):
+    def decode_pictures(
+        self,
+        files: list[bytes],
+        iterations: list[int] | str | None = None,
+        strict: bool = False,
+        limits: bitstream.Limits = bitstream.Limits(),
+    ) -> list[list[tuple[int, Picture]] | CodecError]:
         """Restores the pictures of several files; small ones of one size together.
 
         Args:
@@ -116,11 +192,34 @@ class PictureCodec(abc.ABC):
 
         return [_caught(decode, data) for data in files]
 
-    def save_preset(self, folder):
-        """Writes configuration and weights; `from_preset(folder)` reads them."""
+    @abc.abstractmethod
+    def read_planes(
+        self,
+        data: bytes,
+        iterations: int | None = None,
+        limits: bitstream.Limits = bitstream.Limits(),
+    ) -> list[np.ndarray]:
+        """The bits of a file, which are the same wherever it is read.
+
+        Args:
+            data: bytes of a `.rnnc` file, or of its beginning.
+            iterations: int. Defaults to all whole ones.
+            limits: `bitstream.Limits`.
+
+        Returns:
+            List of uint8 arrays, one for each iteration.
+
+        Raises:
+            CodecError: as for `decode`.
+        """
+
+    def save_preset(self, folder: str) -> None:
+        """Writes configuration and weights; `rnn_codec.load(folder)` reads them."""
         presets.save(self.preset, folder)
 
-    def decode(self, data, iterations=None, strict=False):
+    def decode(
+        self, data: bytes, iterations: int | None = None, strict: bool = False
+    ) -> np.ndarray:
         """Restores pixels.
 
         Args:
@@ -138,7 +237,13 @@ class PictureCodec(abc.ABC):
         ((_, picture),) = self.decode_picture(data, counts, strict=strict)
         return to_array(picture)
 
-    def encode_file(self, source, destination, target=Target(), **options):
+    def encode_file(
+        self,
+        source: str | os.PathLike | bytes,
+        destination: str | os.PathLike,
+        target: Target = Target(),
+        **options: Any,
+    ) -> Encoded:
         """Compresses the picture of one file into another, with its metadata.
 
         Args:
@@ -158,7 +263,13 @@ class PictureCodec(abc.ABC):
         storage.write_atomically(destination, encoded.data)
         return encoded
 
-    def decode_file(self, source, destination, iterations=None, strict=False):
+    def decode_file(
+        self,
+        source: str | os.PathLike,
+        destination: str | os.PathLike,
+        iterations: int | None = None,
+        strict: bool = False,
+    ) -> Picture:
         """Restores the picture of a `.rnnc` file into a file in the format of its extension.
 
         Args:
@@ -179,7 +290,7 @@ class PictureCodec(abc.ABC):
         writing.write_picture(picture, destination)
         return picture
 
-    def header_of(self, picture, iterations):
+    def header_of(self, picture: Picture, iterations: int) -> bitstream.Header:
         """The `bitstream.Header` of a picture's file."""
         return bitstream.Header(
             width=picture.width,
@@ -190,7 +301,7 @@ class PictureCodec(abc.ABC):
             model_id=self.identity,
         )
 
-    def check_model(self, header):
+    def check_model(self, header: bitstream.Header) -> None:
         """Raises `CodecError` for a file that another model wrote."""
         if header.model_id != self.identity:
             raise ModelMismatchError(
