@@ -17,6 +17,8 @@ from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, PresetError
 from rnn_codec.hybrid import codec as hybrid_codec
 from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid import restoration
+from rnn_codec.hybrid.config import STORED_SIZES
 from rnn_codec.pictures import metrics
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.standard import codecs as base_codecs
@@ -133,10 +135,10 @@ class RoundTripTest(parameterized.TestCase):
             np.testing.assert_array_equal(np.asarray(image), encoded.picture.pixels)
 
     def restored(self, codec, image, reduction):
-        compact = codec.compress(image, reduction)
+        compact = codec._tiled.compress(image, reduction)
         condition = hybrid_networks.condition_of("jpeg", 60)
-        restoration = hybrid_codec._Restoration(codec, compact, reduction, image.shape, condition)
-        return restoration.pixels(64)
+        made = restoration.Restoration(codec._tiled, compact, reduction, image.shape, condition)
+        return made.pixels(64)
 
     def test_several_in_one_call(self):
         codec = testing.make_hybrid()
@@ -156,7 +158,7 @@ class RoundTripTest(parameterized.TestCase):
         codec, image = testing.make_hybrid(networks, seed=1), testing.make_array(150, 90)
         for reduction in codec.config.reductions:
             whole = self.restored(codec, image, reduction).astype(int)
-            with mock.patch.object(hybrid_codec, "_TILE", 16):
+            with mock.patch.object(restoration, "_TILE", 16):
                 tiled = self.restored(codec, image, reduction)
             # A sum in another order may round to the other side.
             self.assertLessEqual(np.abs(whole - tiled).max(), 1)
@@ -296,10 +298,7 @@ class StoredSizeTest(parameterized.TestCase):
         pixels = smooth(170, 180)
         encoded = self.encode(pixels, target)
         self.assertEqual(encoded.warnings, ())
-        sizes = {
-            name: self.encode(pixels, target, stored_size=name)
-            for name in hybrid_codec.STORED_SIZES
-        }
+        sizes = {name: self.encode(pixels, target, stored_size=name) for name in STORED_SIZES}
         self.assertLen(encoded.data, min(len(one.data) for one in sizes.values()))
 
     def test_no_more_bytes_than_the_base_takes_at_a_quality(self):
@@ -337,7 +336,7 @@ class StoredSizeTest(parameterized.TestCase):
         pixels, target = smooth(170, 180), Target(target_msssim=0.99999)
         encoded = self.encode(pixels, target)
         self.assertRegex(encoded.warnings[0], "the target MS-SSIM of 0.99999 is not reached")
-        for name in hybrid_codec.STORED_SIZES:
+        for name in STORED_SIZES:
             other = self.encode(pixels, target, stored_size=name)
             self.assertGreaterEqual(encoded.ms_ssim, other.ms_ssim)
 
@@ -372,12 +371,12 @@ class StrengthTest(parameterized.TestCase):
         image = image // 2 + 64
         file = self.base.encode(image, 60)
         picture = picture_from_array(image)
-        restoration = codec._restoration(self.base, file, None, picture)
-        original = restoration.pixels(strength)
-        bare = restoration.pixels(0)
+        made = restoration.restoration_of(codec._tiled, self.base, file, None, picture)
+        original = made.pixels(strength)
+        bare = made.pixels(0)
         np.testing.assert_array_equal(bare, self.base.decode(file))
         self.assertEqual(strength == 0, np.array_equal(original, bare))
-        self.assertAlmostEqual(restoration.best_strength(original), strength, delta=2)
+        self.assertAlmostEqual(made.best_strength(original), strength, delta=2)
 
     @parameterized.product(networks=("both", "all", "blocks", "grey"), mode=("L", "RGB"))
     def test_no_other_is_nearer_to_the_original(self, networks, mode):
@@ -393,16 +392,15 @@ class StrengthTest(parameterized.TestCase):
 
     def test_a_network_that_harms_is_not_used(self):
         codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(40, 50)
-        restoration = codec._restoration(
-            self.base, self.base.encode(image, 60), None, picture_from_array(image)
-        )
-        opposite = 2 * restoration.pixels(0).astype(int) - restoration.pixels(64)
-        self.assertEqual(restoration.best_strength(np.clip(opposite, 0, 255).astype(np.uint8)), 0)
+        file, picture = self.base.encode(image, 60), picture_from_array(image)
+        made = restoration.restoration_of(codec._tiled, self.base, file, None, picture)
+        opposite = 2 * made.pixels(0).astype(int) - made.pixels(64)
+        self.assertEqual(made.best_strength(np.clip(opposite, 0, 255).astype(np.uint8)), 0)
 
     def test_without_a_residual_no_network_runs(self):
         codec, image = testing.make_hybrid("restoration", seed=1), testing.make_array(33, 20)
         data = with_strength(codec.encode(image, quality=60), 0)
-        with mock.patch.object(codec, "_tiles", side_effect=AssertionError):
+        with mock.patch.object(codec._tiled, "tiles", side_effect=AssertionError):
             np.testing.assert_array_equal(codec.decode(data), self.bare(data))
 
     def test_networks_without_rec_cnn_have_none(self):
@@ -428,7 +426,7 @@ class StrengthTest(parameterized.TestCase):
 
     @parameterized.parameters((None, 0.5), (100, 0), (96, 0.5), (92, 1), (10, 1))
     def test_of_a_jpeg_file(self, quality, expected):
-        self.assertAlmostEqual(hybrid_codec.strength_for(quality), expected)
+        self.assertAlmostEqual(restoration.strength_for(quality), expected)
 
 
 class ConditionTest(parameterized.TestCase):
@@ -454,7 +452,7 @@ class ConditionTest(parameterized.TestCase):
 
     def test_the_encoder_knows_what_decoders_will_show(self):
         codec, image = testing.make_hybrid("conditioned", seed=1), testing.make_array(33, 50)
-        for name in hybrid_codec.STORED_SIZES:
+        for name in STORED_SIZES:
             encoded = codec.encode_picture(picture_from_array(image), stored_size=name)
             decoded = codec.decode(encoded.data)
             np.testing.assert_array_equal(encoded.picture.pixels, decoded)
@@ -498,7 +496,7 @@ class ContainerTest(parameterized.TestCase):
         file, extension = base_codecs.extract(data)
         kind = base_codecs.CODECS[base]
         self.assertEqual(extension, kind.extension)
-        self.assertEqual(file, kind().encode(codec.compress(image, 2), kind.default_quality))
+        self.assertEqual(file, kind().encode(codec._tiled.compress(image, 2), kind.default_quality))
         self.assertEqual(bitstream.read_info(data).coders, (base,))
         # What is around it: header, strength, and of the plane type, length, place and checksum.
         length_bytes = 1 if len(file) + 2 < 128 else 2
