@@ -30,7 +30,7 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        "train": ["tensorboard>=2.21", "tensorflow-datasets"],
+        "train": ["ssimulacra2>=0.3", "tensorboard>=2.21", "tensorflow-datasets"],
         "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
         "baselines-gpl": ["pillow-heif"],
         "beam": ["apache-beam>=2.77"],

@@ -17,7 +17,7 @@ from typing import Any
 from rnn_codec.configuration import JsonConfig
 
 # The first preset of the first wing is the default.
-_FOLDERS = ("recurrent", "hybrid")
+_FOLDERS = ("recurrent", "hybrid", "embedded")
 
 
 @dataclasses.dataclass(frozen=True)

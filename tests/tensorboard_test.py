@@ -23,7 +23,11 @@ from rnn_codec.training.progress import Progress
 
 # A codec of two iterations, each 32 bits for 16x16 pixels, which restores the picture itself.
 SHOWN = tensorboard.Shown(
-    np.zeros((1, 32, 32, 3), np.uint8), lambda image: np.stack([image, image], axis=1), 0.125
+    np.zeros((1, 32, 32, 3), np.uint8),
+    lambda image: np.stack([image, image], axis=1),
+    charts=lambda figures: {"ms_ssim": {"this codec": [(0.125, 0.8), (0.25, 0.9)]}},
+    pixels_per_step=1024,
+    bits_per_iteration=0.125,
 )
 
 
@@ -92,11 +96,17 @@ class PicturesTest(parameterized.TestCase):
         ("rising", [0.8, 0.9, 0.95]), ("flat", [0.5, 0.5]), ("one_point", [0.7])
     )
     def test_the_rate_distortion_figure_draws_each_curve(self, values):
-        curves = {"ms_ssim": values, "psnr_db": [30 * value for value in values]}
-        picture = events.rate_distortion_figure(curves, 0.125)
-        self.assertEqual(picture.size, (840, 320))
+        points = [(0.125 * 2**i, value) for i, value in enumerate(values)]
+        charts = {
+            "ms_ssim": {"this codec": points, "jpeg": [(0.1, 0.6), (0.9, 0.8)]},
+            "psnr_db": {"this codec": [(rate, 30 * value) for rate, value in points]},
+        }
+        picture = events.rate_distortion_figure(charts)
+        self.assertEqual(picture.size, (960, 360))
         navy = (np.asarray(picture) == (0, 0, 128)).all(axis=-1)
-        self.assertTrue(navy[:, :420].any() and navy[:, 420:].any())
+        self.assertTrue(navy[:, :480].any() and navy[:, 480:].any())
+        red = (np.asarray(picture) == (178, 34, 34)).all(axis=-1)
+        self.assertTrue(red[:, :480].any() and not red[:, 480:].any())
 
 
 class LogTest(absltest.TestCase):

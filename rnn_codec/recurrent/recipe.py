@@ -169,7 +169,7 @@ def _fit(model, groups, photos, options, workdir, step, num_devices, extra_callb
         step,
         options.steps,
         _schedule(options),
-        _shown(model, validation[:_SHOWN_IMAGES]),
+        _shown(model, validation[:_SHOWN_IMAGES], options),
         model.network if options.graph else None,
         options.profile,
     )
@@ -204,7 +204,7 @@ def _schedule(options):
     return run.learning_rate_schedule(options.learning_rate, options.steps, options.warmup_steps)
 
 
-def _shown(model, images):
+def _shown(model, images, options):
     """What TensorBoard shows of a `TrainingModel`: some pictures after each iteration."""
     steps = []  # compiled when they are first needed
 
@@ -218,7 +218,18 @@ def _shown(model, images):
         ]
         return np.stack(shown, axis=1)
 
-    return tensorboard.Shown(images, reconstruct, model.network.config.bits / STRIDE**2)
+    bits = model.network.config.bits / STRIDE**2
+
+    def charts(figures):
+        """Quality over the rate before entropy coding."""
+        return {
+            name: {"this codec": [((i + 1) * bits, value) for i, value in enumerate(values)]}
+            for name in ("ms_ssim", "psnr_db")
+            if (values := progress.by_iteration(figures, name))
+        }
+
+    pixels = options.batch_size * options.patch_size**2
+    return tensorboard.Shown(images, reconstruct, charts, pixels, bits)
 
 
 def build(config, options, num_devices=1):

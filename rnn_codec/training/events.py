@@ -5,10 +5,13 @@ step; where the other axis is the rate, the curve is drawn here and logged as an
 """
 
 import io
+import math
 import time
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+_COLORS = ("navy", "firebrick", "darkorange", "seagreen", "purple", "grey")
 
 
 class EventWriter:
@@ -94,39 +97,52 @@ def strip(image: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(127.5 + 127.5 * pixels), 0, 255).astype(np.uint8)
 
 
-def rate_distortion_figure(
-    curves: dict[str, list[float]], bits_per_iteration: float
-) -> Image.Image:
-    """A Pillow image: each curve over bits per pixel, side by side.
+def rate_distortion_figure(charts: dict[str, dict[str, list[tuple[float, float]]]]) -> Image.Image:
+    """A Pillow image of charts side by side; the axis of the rate is logarithmic.
 
     Args:
-        curves: dictionary of title to the values of iterations 1, 2, ...
-        bits_per_iteration: float. Bits per pixel.
+        charts: title of a chart to its curves; name of a curve to its points, each bits per pixel
+            and a figure of quality. The first curve is drawn bold.
     """
-    width, height, margin = 420, 320, 56
+    width, height = 480, 360
+    picture = Image.new("RGB", (width * len(charts), height), "white")
+    for number, (title, curves) in enumerate(charts.items()):
+        picture.paste(_chart(title, curves, width, height), (number * width, 0))
+    return picture
+
+
+def _chart(title, curves, width, height):
+    margin = 56
     font = ImageFont.load_default()
-    picture = Image.new("RGB", (width * len(curves), height), "white")
+    picture = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(picture)
-    for number, (title, values) in enumerate(curves.items()):
-        left, right = number * width + margin, (number + 1) * width - margin // 2
-        top, bottom = margin // 2, height - margin
-        rates = [bits_per_iteration * (i + 1) for i in range(len(values))]
-        low, high = min(values), max(values)
-        span = (high - low) or 1.0
-        draw.rectangle((left, top, right, bottom), outline="black")
-        draw.text((left, top - 16), title, "black", font)
-        draw.text(((left + right) // 2 - 40, bottom + 24), "bits per pixel", "black", font)
-        for tick in range(5):
-            y = bottom - (bottom - top) * tick / 4
-            x = left + (right - left) * tick / 4
-            draw.line((left, y, right, y), "lightgrey")
-            draw.text((left - 48, y - 6), f"{low + span * tick / 4:.4g}", "black", font)
-            draw.text((x - 10, bottom + 6), f"{rates[-1] * tick / 4:.3g}", "black", font)
-        points = [
-            (left + (right - left) * r / rates[-1], bottom - (bottom - top) * (v - low) / span)
-            for r, v in zip(rates, values)
-        ]
-        draw.line(points, "navy", 2)
-        for x, y in points:
-            draw.ellipse((x - 3, y - 3, x + 3, y + 3), "navy")
+    left, right, top, bottom = margin, width - margin // 2, margin // 2, height - margin
+    points = [point for curve in curves.values() for point in curve if min(point) > -math.inf]
+    rates = [math.log2(max(rate, 1e-4)) for rate, _ in points] or [0.0]
+    low_rate, high_rate = min(rates), max(max(rates), min(rates) + 1e-6)
+    low, high = (function((value for _, value in points), default=0.0) for function in (min, max))
+    span = (high - low) or 1.0
+
+    def place(rate, value):
+        share = (math.log2(max(rate, 1e-4)) - low_rate) / (high_rate - low_rate)
+        return left + (right - left) * share, bottom - (bottom - top) * (value - low) / span
+
+    draw.rectangle((left, top, right, bottom), outline="black")
+    draw.text((left, top - 16), title, "black", font)
+    draw.text(((left + right) // 2 - 40, bottom + 24), "bits per pixel", "black", font)
+    for tick in range(5):
+        y = bottom - (bottom - top) * tick / 4
+        x = left + (right - left) * tick / 4
+        draw.line((left, y, right, y), "lightgrey")
+        draw.text((left - 48, y - 6), f"{low + span * tick / 4:.4g}", "black", font)
+        rate = 2.0 ** (low_rate + (high_rate - low_rate) * tick / 4)
+        draw.text((x - 10, bottom + 6), f"{rate:.3g}", "black", font)
+    for number, (name, curve) in enumerate(curves.items()):
+        color, bold = _COLORS[number % len(_COLORS)], number == 0
+        places = [place(*point) for point in curve]
+        draw.line(places, color, 3 if bold else 1)
+        for x, y in places:
+            draw.ellipse((x - 3, y - 3, x + 3, y + 3), color)
+        y = bottom - 16 * (len(curves) - number)
+        draw.text((right - 110, y), name, color, font)
     return picture

@@ -7,7 +7,13 @@ import keras
 from tqdm import tqdm
 
 # In the line after each epoch, as far as a model has them.
-_SHOWN = (("ms_ssim", "{:.4f}"), ("psnr_db", "{:.2f}"), ("bits_per_bit", "{:.4f}"))
+_SHOWN = (
+    ("ms_ssim", "{:.4f}"),
+    ("psnr_db", "{:.2f}"),
+    ("bits_per_bit", "{:.4f}"),
+    ("bits_per_pixel", "{:.3f}"),
+    ("living_channels", "{:.0f}"),
+)
 
 
 class StepCallback(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import logging
 import os
+import time
 
 import keras
 import numpy as np
@@ -11,13 +12,17 @@ from PIL import Image
 
 from rnn_codec.errors import CodecError
 from rnn_codec.training import events
-from rnn_codec.training.progress import StepCallback, by_iteration, validation_figures
+from rnn_codec.training.progress import StepCallback, validation_figures
 
 # Strips of pictures take a megabyte each: so many times in a run, and at its last validation.
 _STRIPS_PER_RUN = 20
 
 # One chart for all iterations of each figure, in TensorBoard's tab "Custom scalars".
-_CHARTS = ("loss", "psnr_db", "ms_ssim", "bits_per_pixel")
+_CHARTS = ("loss", "psnr_db", "ms_ssim", "visible_error", "bits_per_pixel", "living_channels")
+
+
+# These take too long for every step.
+_NOT_TRAINED = ("ms_ssim", "visible_error", "living_channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +32,20 @@ class Shown:
     images: np.ndarray  # uint8 [B, H, W, 3]
     # Function of such images in [-1, 1] that gives reconstructions [B, N, H, W, 3].
     reconstruct: Callable[[np.ndarray], np.ndarray]
-    bits_per_iteration: float  # per pixel, before entropy coding
+    # Function of the validation's figures that gives charts, as `events.rate_distortion_figure`
+    # draws them.
+    charts: Callable[[dict[str, float]], dict]
+    pixels_per_step: int
+    bits_per_iteration: float | None = None  # per pixel, where figures are told per coded bit
 
 
 class TensorBoard(StepCallback):
     """Event files in `train` and `validation` below a folder.
 
-    Every `every` steps: the mean loss of these steps, and the learning rate. After each epoch, for
-    each iteration: loss, quality, and bits per pixel after zero-order entropy coding. After some,
-    also a strip of each of the pictures shown (I, P[1..N] above R[1..N], where grey is 0 and
-    contrast is halved), and after all the rate-distortion figure (before entropy coding).
+    Every `every` steps: the mean loss of these steps, the learning rate and pixels per second.
+    After each epoch, for each iteration: loss, quality, bits per pixel and what else the model
+    measures; and the rate-distortion figure. After some, also a strip of each of the pictures shown
+    (I, P[1..N] above R[1..N], where grey is 0 and contrast is halved).
 
     Args:
         folder: path.
@@ -62,6 +71,7 @@ class TensorBoard(StepCallback):
         self.validation.layout({name: f"^{name}/iteration_" for name in _CHARTS})
         self._strips = first_step * _STRIPS_PER_RUN // total_steps
         self._seen, self._mean = 0, 0.0  # steps of the epoch at the last point, their mean loss
+        self._time = time.monotonic()
 
     def on_train_begin(self, logs=None):
         if self.graph is not None:
@@ -69,6 +79,7 @@ class TensorBoard(StepCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._seen, self._mean = 0, 0.0
+        self._time = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
@@ -77,20 +88,22 @@ class TensorBoard(StepCallback):
         # Keras's loss is the mean since the epoch began; TensorBoard's is that of the last steps.
         seen, mean = batch + 1, float(logs["loss"])
         loss = (mean * seen - self._mean * self._seen) / (seen - self._seen)
-        self._seen, self._mean = seen, mean
         rate = float(self.learning_rate(self.step))
-        self.train.scalars(self.step, {"loss": loss, "learning_rate": rate})
+        now = time.monotonic()
+        pixels = (seen - self._seen) * self.shown.pixels_per_step / max(now - self._time, 1e-9)
+        self._seen, self._mean, self._time = seen, mean, now
+        values = {"loss": loss, "learning_rate": rate, "pixels_per_second": pixels}
+        self.train.scalars(self.step, values)
 
     def on_epoch_end(self, epoch, logs=None):
         bits = self.shown.bits_per_iteration
         train = {name: float(value) for name, value in logs.items() if "val_" not in name}
-        # The loss has finer points already; MS-SSIM is not computed in training.
-        train = {n: v for n, v in train.items() if n != "loss" and not n.startswith("ms_ssim")}
+        # The loss has finer points already; some figures are not computed in training.
+        train = {n: v for n, v in train.items() if n != "loss" and not n.startswith(_NOT_TRAINED)}
         self.train.scalars(self.step, _with_bits_per_pixel(train, bits))
         figures = _with_bits_per_pixel(validation_figures(logs), bits)
         self.validation.scalars(self.step, figures)
-        curves = {name: by_iteration(figures, name) for name in ("ms_ssim", "psnr_db")}
-        figure = events.rate_distortion_figure(curves, bits)
+        figure = events.rate_distortion_figure(self.shown.charts(figures))
         self.validation.image(self.step, "rate_distortion", figure)
         strips = self.step * _STRIPS_PER_RUN // self.total_steps
         if strips > self._strips or self.step >= self.total_steps:
@@ -228,6 +241,8 @@ def _optional(callback, *args):
 
 def _with_bits_per_pixel(figures, bits):
     """Says entropy per bit of a plane as bits per pixel, which add up over planes."""
+    if bits is None:
+        return figures
     return {
         name.replace("bits_per_bit", "bits_per_pixel"): bits * value
         if name.startswith("bits_per_bit")
