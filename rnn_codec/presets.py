@@ -2,8 +2,8 @@
 
 A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no pickles: loading
 runs no code), `README.md`, the model card, and, once its context model is trained, `context.npz`
-(integers). Those that ship lie in `weights/` beside this module. `training.npz`, if it is there, has
-what only serves to train on: it is no part of the identity, and is read when asked for.
+(integers). Those that ship lie in `weights/` beside this module. `training.npz`, if it is there,
+has what only serves to train on: it is no part of the identity, and is read when asked for.
 
 `config.json` names the wing (`"codec"`) and states the preset's identity, which every file that
 the preset writes carries. So a file finds its preset without any weights being read; when weights

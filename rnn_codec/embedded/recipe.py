@@ -124,6 +124,7 @@ def build(config, options, num_devices=1):
         global_clipnorm=options.clip_norm,
         use_ema=True,
         ema_momentum=options.ema_momentum,
+        ema_ramps=True,
         name="adam",
     )
     optimizer.build(model.trainable_variables)

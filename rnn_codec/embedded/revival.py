@@ -88,7 +88,7 @@ def revive(network, rate, dead, start):
 
 
 def _rows_off(living, basis, count):
-    """Rows of the basis made orthogonal to the living and to each other, of length 1: `[R, 768]`."""
+    """Rows of the basis, made orthogonal to the living and to each other: `[R, 768]`."""
     span = np.linalg.qr(living.T)[0] if len(living) else np.zeros((basis.shape[1], 0))
     rows = []
     for row in basis:
