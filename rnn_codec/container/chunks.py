@@ -9,8 +9,16 @@ from collections.abc import Callable, Iterable
 import dataclasses
 from typing import Any
 
-from rnn_codec.container.fields import MAX_QUALITY_LEVEL, MAX_STRENGTH, Fields, Plane
-from rnn_codec.container.header import Header
+from rnn_codec.container import framing
+from rnn_codec.container.fields import (
+    MAX_CHANNELS,
+    MAX_QUALITY_LEVEL,
+    MAX_STRENGTH,
+    Fields,
+    Plane,
+    Run,
+)
+from rnn_codec.container.header import NO_MODEL, Header
 
 
 class Unfit(Exception):
@@ -36,6 +44,7 @@ class Kind:
     limit: str | None = None  # the name in `Limits` of the bound of its body
     # Whether damage ends the reading. Otherwise the chunk is dropped with a warning.
     damage_is_fatal: bool = False
+    is_picture: bool = False  # A file has chunks of one such kind only.
     repeats: bool = False
 
 
@@ -109,6 +118,10 @@ def _parse_plane(body, header, held):
 
 
 def _write_planes(header, fields):
+    if fields.runs or fields.lossless is not None:
+        if fields.planes:
+            raise ValueError("A file has one kind of picture. Received: planes and another")
+        return
     if len(fields.planes) != header.iterations:
         raise ValueError(
             f"The header declares {header.iterations} iterations. "
@@ -120,17 +133,138 @@ def _write_planes(header, fields):
         yield bytes((index, plane.coder)) + plane.payload
 
 
+# ---- Runs ----
+
+
+def _parse_run(body, header, held):
+    runs, channels = held["runs"], held.get("channels")
+    try:
+        (plane, first), declared, count, payload = _read_place(body)
+    except framing.Damage:
+        raise Unfit("does not say which channels it holds") from None
+    expected = next_place(runs, channels)
+    if (plane, first) != expected:
+        raise Unfit(f"is for {_in_words(plane, first)} where {_in_words(*expected)} was expected")
+    if plane >= header.iterations:
+        raise Unfit(f"is for iteration {plane + 1}, but the header declares {header.iterations}")
+    if not runs:
+        channels = declared
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise Unfit(f"declares {channels} channels, expected 1 to {MAX_CHANNELS}")
+    rest = channels - first
+    if count >= rest:
+        raise Unfit(f"is for {count} channels, where {rest - 1} at most come before the last")
+    last = first + (count or rest) - 1
+    return {"runs": Run(plane, first, last, payload), "channels": channels}
+
+
+def _read_place(body):
+    """Returns plane and first channel, channels of a plane, the count, and what comes after."""
+    place, position = framing.read_number(body, 0, "the place")
+    plane, first, channels = place >> 1, 0, None
+    if place & 1:
+        first, position = framing.read_number(body, position, "the first channel")
+        if first == 0:
+            raise framing.Damage("channel 0 is written in another way")
+    if place == 0:
+        channels, position = framing.read_number(body, position, "the channels of a plane")
+    count, position = framing.read_number(body, position, "the count")
+    return (plane, first), channels, count, body[position:]
+
+
+def _write_runs(header, fields):
+    runs, channels = fields.runs, fields.channels
+    if (channels is not None) != bool(runs):
+        raise ValueError(f"Runs come with channels. Received: {channels} and {len(runs)} runs")
+    if not runs:
+        return
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"channels must be 1 to {MAX_CHANNELS}. Received: {channels}")
+    if header.iterations != runs[-1].plane + 1:
+        raise ValueError(
+            f"The header declares {header.iterations} iterations. "
+            f"Received: runs of {runs[-1].plane + 1} planes"
+        )
+    for index, run in enumerate(runs):
+        expected = next_place(runs[max(0, index - 1) : index], channels)
+        if (run.plane, run.first) != expected or not run.first <= run.last < channels:
+            plane, first = expected
+            raise ValueError(
+                f"Run {index} must begin at channel {first} of plane {plane} and end below "
+                f"channel {channels}. Received: plane {run.plane}, {run.first} to {run.last}"
+            )
+        place = [2 * run.plane + (run.first > 0)]
+        place += [run.first] if run.first else []
+        place += [channels] if index == 0 else []
+        place += [0 if run.last == channels - 1 else run.last - run.first + 1]
+        yield b"".join(map(framing.write_number, place)) + run.payload
+
+
+def next_place(runs, channels):
+    """Returns the plane and the channel that the run after these begins with."""
+    if not runs:
+        return 0, 0
+    last = runs[-1]
+    return (last.plane + 1, 0) if last.last == channels - 1 else (last.plane, last.last + 1)
+
+
+def _in_words(plane, channel):
+    return f"channel {channel} of iteration {plane + 1}"
+
+
+# ---- A lossless picture ----
+
+
+def _parse_lossless(body, header, held):
+    if header.model_id != NO_MODEL or header.iterations != 1:
+        raise Unfit("is in a file whose header declares a model or more than one iteration")
+    return {"lossless": body}
+
+
+def _write_lossless(header, fields):
+    if fields.lossless is None:
+        return []
+    if fields.runs or header.model_id != NO_MODEL or header.iterations != 1:
+        raise ValueError(
+            "A lossless picture comes without runs, under a header of one iteration and no model. "
+            f"Received: {len(fields.runs)} runs, {header.iterations} iterations, model "
+            f"{header.model_id.hex()}"
+        )
+    return [fields.lossless]
+
+
 # ---- The table, in the order of the file ----
+
+_PICTURE = {"damage_is_fatal": True, "is_picture": True}
 
 KINDS = (
     _metadata("i", "ICC profile", "icc_profile"),
     _metadata("e", "EXIF", "exif"),
     _metadata("x", "XMP", "xmp"),
-    Kind("A", "alpha", "alpha", _parse_alpha, _write_alpha, limit="max_alpha_bytes"),
+    Kind("A", "alpha", "alpha", _parse_alpha, _write_alpha, "max_alpha_bytes"),
     Kind("S", "strength", "strength", _parse_strength, _write_strength),
+    Kind("P", "plane", "planes", _parse_plane, _write_planes, repeats=True, **_PICTURE),
+    Kind("R", "run", "runs", _parse_run, _write_runs, repeats=True, **_PICTURE),
     Kind(
-        "P", "plane", "planes", _parse_plane, _write_planes, damage_is_fatal=True, repeats=True
+        "L",
+        "lossless",
+        "lossless",
+        _parse_lossless,
+        _write_lossless,
+        "max_lossless_bytes",
+        **_PICTURE,
     ),
-)  # fmt: skip
+)
 
 BY_LETTER = {kind.letter: kind for kind in KINDS}
+
+
+def progress(held):
+    """Returns how many iterations are whole, and how many channels of the next are there.
+
+    Args:
+        held: the fields so far by name.
+    """
+    if held["runs"]:
+        return next_place(held["runs"], held["channels"])
+    return len(held["planes"]) + ("lossless" in held), 0
