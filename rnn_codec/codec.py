@@ -358,9 +358,20 @@ def reaches(target, original, restored):
     return metrics.ms_ssim(original, restored) >= target.target_msssim
 
 
-def check_held(counts, contents):
-    """Raises `BitstreamError` for iteration counts that a file does not hold."""
-    held = len(contents.planes)
+def check_held(counts, contents, field="planes"):
+    """Raises `BitstreamError` for iteration counts that a file does not hold.
+
+    Args:
+        counts: sequence of int, from 1.
+        contents: `bitstream.Contents`.
+        field: str. Which of them has the picture in files that the codec writes.
+    """
+    if not getattr(contents, field):
+        raise BitstreamError(
+            f"expected a file of {field}, received one that holds its picture in another way; it "
+            "was not written by this codec"
+        )
+    held = contents.iterations
     absent = [count for count in counts if count not in range(1, held + 1)]
     if absent:
         raise BitstreamError(

@@ -263,7 +263,11 @@ def kind_of(plane):
     for kind in CODECS.values():
         if kind.coder == plane.coder:
             return kind
-    raise BitstreamError(
+    raise _not_standard()
+
+
+def _not_standard():
+    return BitstreamError(
         "expected a file of the hybrid codec, which holds one of a standard codec, received another"
         " one; name a file that encode.py --codec=hybrid wrote"
     )
@@ -275,5 +279,9 @@ def extract(data, strict=False, limits=bitstream.Limits()):
     Raises:
         BitstreamError: the file holds none, or is damaged.
     """
-    plane = bitstream.read(data, strict, limits).planes[0]
-    return plane.payload, kind_of(plane).extension
+    contents = bitstream.read(data, strict, limits)
+    if contents.lossless is not None:
+        return contents.lossless, WebP.extension
+    if not contents.planes:
+        raise _not_standard()
+    return contents.planes[0].payload, kind_of(contents.planes[0]).extension
