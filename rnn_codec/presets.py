@@ -51,7 +51,7 @@ class Preset:
     context: dict[str, np.ndarray] | None = None  # of a `context_model.ContextModel`, integers
     training: dict[str, np.ndarray] | None = None  # float16, of what only training needs
 
-    @functools.cached_property
+    @property
     def identity(self) -> bytes:
         """8 bytes that name the model in a file: a hash of configuration and weights.
 
