@@ -31,7 +31,14 @@ setuptools.setup(
     ],
     extras_require={
         "train": ["ssimulacra2>=0.3", "tensorboard>=2.21", "tensorflow-datasets"],
-        "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
+        "eval": [
+            "bjontegaard",
+            "imagecodecs",
+            "matplotlib",
+            "psnr-hvsm",
+            "scikit-image",
+            "ssimulacra2>=0.3",
+        ],
         "baselines-gpl": ["pillow-heif"],
         "beam": ["apache-beam>=2.77"],
         "jax": ["jax"],

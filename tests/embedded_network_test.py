@@ -203,7 +203,7 @@ class LossTest(parameterized.TestCase):
         for value in (1001.0, 1002.0):  # one number in bfloat16
             index = ops.full((1, 1, 1, 1), value)
             known, plane = ops.zeros((1, 1), dtype="int32"), ops.zeros((1,), dtype="int32")
-            rate.log_scale.assign(np.full((2, 1), 5.0, np.float32))
+            rate.log_scale.assign(np.full((2, 1), 6.0, np.float32))
             bits.append(float(rate(index, index=index, known=known, plane=plane)[0]))
         self.assertLess(bits[0], bits[1])
 

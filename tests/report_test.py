@@ -48,6 +48,7 @@ def make_row(image="a.png", codec=OURS, setting=1, ms_ssim=0.9, bpp=0.25, **figu
         "ms_ssim_rgb": ms_ssim,
         "ms_ssim_luma": ms_ssim,
         "psnr_hvs_m_db": 31.0,
+        "ssimulacra2": 60.0,
         "ciede2000_mean": 2.5,
         "ciede2000_p95": 6.0,
         "mean_error_r": 0.5,

@@ -174,6 +174,7 @@ _MEANS_COLUMNS = (
     ("MS-SSIM luma", "ms_ssim_luma", ".4f"),
     ("PSNR RGB, dB", "psnr_rgb_db", ".2f"),
     ("PSNR-HVS-M, dB", "psnr_hvs_m_db", ".2f"),
+    ("SSIMULACRA2", "ssimulacra2", ".1f"),
     ("error R, levels", "mean_error_r", "+.2f"),
     ("error G", "mean_error_g", "+.2f"),
     ("error B", "mean_error_b", "+.2f"),
