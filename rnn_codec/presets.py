@@ -23,7 +23,6 @@ import numpy as np
 
 from rnn_codec import storage, wings
 from rnn_codec.configuration import JsonConfig
-from rnn_codec.entropy import context_model
 from rnn_codec.errors import PresetError
 
 CONFIGS = {config.name: config for wing in wings.every() for config in wing.presets}
@@ -48,7 +47,7 @@ class Preset:
 
     config: JsonConfig
     weights: dict[str, np.ndarray] | None  # variable path -> float16 array
-    context: dict[str, np.ndarray] | None = None  # of a `context_model.ContextModel`, integers
+    context: dict[str, np.ndarray] | None = None  # of the entropy coder's model, integers
     training: dict[str, np.ndarray] | None = None  # float16, of what only training needs
 
     @property
@@ -239,7 +238,6 @@ def _read_context(folder, config):
         return None
     context = _read_arrays(path)
     try:
-        context_model.check(context)
         check(context, config)
     except ValueError as error:
         raise PresetError(f"{path}: {error}") from error

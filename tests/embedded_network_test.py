@@ -72,7 +72,9 @@ class ReferenceTest(parameterized.TestCase):
     def test_pictures_of_given_indices(self, point):
         net, _ = make_network()
         index = ops.convert_to_tensor(vectors()[f"{point}_index"].astype(np.float32))
-        picture = ops.convert_to_numpy(net.reconstruct(index, *sent_at(point)))
+        plane, sent = sent_at(point)
+        known = network.planes_known(plane, sent, net.config.latents)
+        picture = ops.convert_to_numpy(net.reconstruct(index, known, plane, sent))
         np.testing.assert_allclose(picture, vectors()[f"{point}_picture"], atol=1e-4)
 
     @parameterized.parameters(*POINTS)

@@ -209,7 +209,8 @@ class PageTest(ReportTest):
     def test_means_have_a_row_for_each_setting(self):
         text = text_of(self.write(means={OURS: [make_row(setting=5, mean_error_g=-1.5)]}))
         self.assertIn(
-            "5 0.250 1,234 0.9000 2.50 6.00 0.9000 30.00 31.00 60.0 +0.50 -1.50 +0.00 0.500 0.250", text
+            "5 0.250 1,234 0.9000 2.50 6.00 0.9000 30.00 31.00 60.0 +0.50 -1.50 +0.00 0.500 0.250",
+            text,
         )
 
     def test_ours_come_first_and_open(self):

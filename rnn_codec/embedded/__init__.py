@@ -17,6 +17,12 @@ def _measure(config):
     return complexity.measure(config)
 
 
+def _check_context(context, config):
+    from rnn_codec.embedded import entropy_model
+
+    entropy_model.check(context, config)
+
+
 WING = Wing(
     name="embedded",
     config=EmbeddedConfig,
@@ -25,4 +31,5 @@ WING = Wing(
     measure=_measure,
     encode_options=("quality", "lossless"),
     rates="iterations",
+    check_context=_check_context,
 )

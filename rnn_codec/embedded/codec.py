@@ -28,8 +28,9 @@ from rnn_codec.codec import (
 )
 from rnn_codec.container import bitstream
 from rnn_codec.embedded.config import BLOCK
+from rnn_codec.embedded.entropy_model import EntropyModel
 from rnn_codec.embedded.network import EmbeddedNetwork
-from rnn_codec.embedded.runs import RunCoder, load_model
+from rnn_codec.embedded.runs import RunDecoder, RunEncoder
 from rnn_codec.embedded.tiles import Transform
 from rnn_codec.errors import BitstreamError, CodecError
 from rnn_codec.layers.common import dtype_policy
@@ -43,9 +44,13 @@ MAX_QUALITY = 100
 # Looks clean at full size on photographs: docs/results/embedded.md tells how it was chosen.
 DEFAULT_QUALITY = 60
 
-# A run of so many bytes is worth its framing, and more runs a plane than this are of no use.
-_LEAST_RUN_BYTES = 500
-_RUNS_PER_PLANE = 5
+# How many qualities end in each plane, after the one that is plane 0 alone. The coarse planes are
+# small: more ends in them would take more framing than a hundredth or two of a photograph's file.
+_QUALITIES_OF_PLANE = (7, 7, 12, 16, 19, 20, 19)
+# A run of so many bytes is worth its framing.
+_LEAST_RUN_BYTES = 270
+# What planes add in photographs, in bits per pixel; those that are not listed, the last.
+_USUAL_BITS = (0.034, 0.04, 0.08, 0.17, 0.35, 0.6, 0.95, 1.3)
 # The framing of a run at the most, and what its coder may need beyond its probabilities.
 _RUN_BYTES = 20
 _RUN_RESERVE = 0.005
@@ -79,7 +84,13 @@ class EmbeddedCodec(Codec):
             self.network = EmbeddedNetwork.create(preset.config)
         presets.assign(preset, self.network)
         self._transform = Transform(self.network)
-        self._model = load_model(preset)
+        if preset.context is None:
+            raise CodecError(
+                f"preset {preset.config.name!r}: expected one with an entropy model; train it with "
+                "train.py --model=entropy"
+            )
+        self._model = EntropyModel(preset.context)
+        self._cuts = self._quality_cuts()
 
     # ---- Encoding ----
 
@@ -121,12 +132,44 @@ class EmbeddedCodec(Codec):
         return exact if is_smaller or fits else encoded
 
     def cut_of(self, quality: int) -> Cut:
-        """Where a file of a quality ends, 0..100: equal steps of bits, a plane at the least."""
-        config = self.config
-        place = 1 + (config.iterations - 1) * quality / MAX_QUALITY
-        plane = min(math.ceil(place), config.iterations) - 1
-        channels = max(1, math.ceil((place - plane) * config.latents - 1e-9))
-        return Cut(plane, channels)
+        """Where a file of a quality ends, 0..100: one in equal steps of a plane's bits."""
+        return self._cuts[quality]
+
+    def runs_until(self, cut: Cut, pixels: int) -> list[Cut]:
+        """The ends of the runs of a file that ends at a cut.
+
+        They lie where qualities end, so that a file is the beginning of that of the next quality;
+        but in a small picture, where runs of some bytes would be mostly framing, at fewer.
+
+        Args:
+            cut: `Cut`.
+            pixels: int. Of the picture.
+        """
+        ends, waiting = [], 0.0
+        for before, here in zip([Cut(0, 0), *self._cuts], self._cuts):
+            if here >= cut:
+                break
+            usual = _USUAL_BITS[min(here.plane, len(_USUAL_BITS) - 1)] * pixels / 8
+            first = before.channels if before.plane == here.plane else 0
+            waiting += usual * (here.channels - first) / self.config.latents
+            if here.channels == self.config.latents or waiting >= _LEAST_RUN_BYTES:
+                ends.append(here)
+                waiting = 0.0
+        return [*ends, cut]
+
+    def _quality_cuts(self):
+        """The `Cut` of each quality."""
+        planes, latents = self.config.iterations, self.config.latents
+        cuts = [Cut(0, latents)]
+        counts = np.diff(np.rint(np.linspace(0, MAX_QUALITY, planes)).astype(int))
+        if planes == len(_QUALITIES_OF_PLANE) + 1:
+            counts = _QUALITIES_OF_PLANE
+        for plane, count in enumerate(counts, start=1):
+            ends = self._model.runs[plane]  # at equal bits
+            shares = np.arange(1, count + 1) / count * (len(ends) - 1)
+            channels = np.interp(shares, np.arange(len(ends)), ends)
+            cuts += [Cut(plane, max(1, int(round(value)))) for value in channels]
+        return cuts if planes > 1 else cuts * (MAX_QUALITY + 1)
 
     def _asked_cut(self, target, quality):
         """The `Cut` that is asked for; None for a target that has to be looked for."""
@@ -193,13 +236,16 @@ class EmbeddedCodec(Codec):
             if wanted is None
             else {count: Cut(count - 1, self.config.latents) for count in wanted}
         )
-        coder = self._coder(frame)
+        coder = RunDecoder(self._model, blocks_of(frame))
         waiting = dict(sorted(cuts.items()))
         for run in self._runs(contents):
             coder.decode(run.plane, run.first, run.last + 1, run.payload)
             here = Cut(run.plane, run.last + 1)
             for count in [count for count, cut in waiting.items() if cut == here]:
-                yield count, self.shown(coder.index, waiting.pop(count), frame)
+                yield (
+                    count,
+                    self.shown(coder.index(), coder.planes_known(), waiting.pop(count), frame),
+                )
             if not waiting:
                 return
 
@@ -210,13 +256,13 @@ class EmbeddedCodec(Codec):
         _check_blocks(contents.header, limits)
         count = contents.iterations if iterations is None else iterations
         check_held([count], contents, "runs")
-        coder, planes = self._coder(frame_of(contents)), []
+        coder, planes = RunDecoder(self._model, blocks_of(contents.header)), []
         for run in self._runs(contents):
             if run.plane == count:
                 break
             coder.decode(run.plane, run.first, run.last + 1, run.payload)
             if run.last + 1 == self.config.latents:
-                planes.append(coder.index.copy())
+                planes.append(coder.index())
         return planes
 
     def _runs(self, contents):
@@ -227,19 +273,23 @@ class EmbeddedCodec(Codec):
             )
         return contents.runs
 
-    def _coder(self, frame):
-        return RunCoder((*blocks_of(frame), self.config.latents), self._model)
-
-    def shown(self, index: np.ndarray, cut: Cut, frame: Picture) -> Picture:
+    def shown(self, index: np.ndarray, known: np.ndarray, cut: Cut, frame: Picture) -> Picture:
         """The picture of indices at a cut, in 8 bits, with the extras of a frame."""
         pixels = np.empty(frame.pixels.shape, np.uint8)
-        for (rows, columns), tile in self._transform.synthesise(index, cut.plane, cut.channels):
+        tiles = self._transform.synthesise(index, known, cut.plane, cut.channels)
+        for (rows, columns), tile in tiles:
             place = pixels[rows, columns]
             values = (tile[: place.shape[0], : place.shape[1]] + 1.0) * 127.5
             if not frame.is_rgb:
                 values = values.mean(axis=-1)
             place[:] = np.clip(np.rint(values), 0, 255)
         return dataclasses.replace(frame, pixels=pixels)
+
+    def known_at(self, cut: Cut) -> np.ndarray:
+        """The finest plane known of each channel where a file ends at a cut: int32 `[K]`."""
+        known = np.full(self.config.latents, cut.plane - 1, np.int32)
+        known[self._model.order[: cut.channels]] = cut.plane
+        return known
 
     def analyse(self, picture: Picture) -> np.ndarray:
         """Indices of a picture at the finest plane: int16 `[h, w, K]`."""
@@ -262,8 +312,7 @@ class _Encoding:
         self.picture = picture
         self.fine = codec.analyse(picture)
         self.alpha, self.metadata = alpha_of(picture), metadata_of(picture)
-        self.coder = codec._coder(picture)
-        self.runs = []
+        self._restart()
         self._file_bytes = len(self._file([bitstream.Run(0, 0, 0, b"")]))
 
     def until(self, target, cut):
@@ -291,30 +340,29 @@ class _Encoding:
             if target.allows(len(self._file(self.runs)), picture.width * picture.height):
                 break
         encoded = self._encoded()
-        is_all = self.runs[-1][:3] == (
-            self.codec.config.iterations - 1,
-            self.runs[-1].first,
-            latents - 1,
-        )
+        last = self.runs[-1]
+        is_all = last.plane + 1 == self.codec.config.iterations and last.last + 1 == latents
         where = f"with all {self.codec.config.iterations} iterations"
         return with_missed_target(encoded, target, where) if is_all else encoded
 
     def _fill(self, bound, reserve):
         """Codes runs while they fit into `bound` bytes of the whole file."""
-        used = self._file_bytes
-        for plane in range(self.codec.config.iterations):
-            costs = self.coder.costs(plane, self.fine) / 8 * (1 + reserve)
-            for first, last in _equal_parts(8 * costs):
-                room = bound - used - _RUN_BYTES
-                end = first + int(np.searchsorted(np.cumsum(costs[first:last]), room, "right"))
-                if end > first:
-                    self._code(plane, first, end)
-                    used += len(self.runs[-1].payload) + _RUN_BYTES
-                if end < last:
-                    return
+        used, pixels = self._file_bytes, self.picture.width * self.picture.height
+        last = Cut(self.codec.config.iterations - 1, self.codec.config.latents)
+        for end in self.codec.runs_until(last, pixels):
+            first = self.coder.channel
+            if not first:
+                costs = self.coder.channel_bits() / 8 * (1 + reserve)
+            room = bound - used - _RUN_BYTES
+            fitting = int(np.searchsorted(np.cumsum(costs[first : end.channels]), room, "right"))
+            if fitting:
+                self._code(end.plane, first, first + fitting)
+                used += len(self.runs[-1].payload) + _RUN_BYTES
+            if first + fitting < end.channels:
+                return
 
     def _least_bytes(self):
-        return math.ceil(self.coder.costs(0, self.fine)[0] / 8) + _RUN_BYTES
+        return math.ceil(self.coder.channel_bits()[0] / 8) + _RUN_BYTES
 
     def _encode_quality(self, target):
         """The least quality whose picture reaches a target: by bisection, without coding."""
@@ -322,7 +370,8 @@ class _Encoding:
         while low < high:
             middle = (low + high) // 2
             cut = self.codec.cut_of(middle)
-            shown = self.codec.shown(self._index_at(cut), cut, self.picture)
+            known = self.codec.known_at(cut)
+            shown = self.codec.shown(self._index_at(known), known, cut, self.picture)
             if reaches(target, self.picture.pixels, shown.pixels):
                 high = middle
             else:
@@ -336,26 +385,23 @@ class _Encoding:
                 break
         return with_missed_target(encoded, target, "at the highest quality")
 
-    def _index_at(self, cut):
-        """What a file that ends at a cut tells, but for what coding leaves out."""
-        config = self.codec.config
-        shift = np.full(config.latents, config.iterations - 1 - cut.plane, np.int16)
-        shift[cut.channels :] += 1
+    def _index_at(self, known):
+        """What a file tells at planes `[K]`, but for what coding leaves out."""
+        shift = (self.codec.config.iterations - 1 - known).astype(np.int16)
         return np.sign(self.fine) * (np.abs(self.fine) >> shift)
 
     def _restart(self):
-        self.coder = self.codec._coder(self.picture)
+        self.coder = RunEncoder(self.codec._model, self.fine)
         self.runs = []
 
     def _encode_to(self, cut):
-        """Codes all planes up to a cut, in runs of about equal bits."""
-        for plane in range(cut.plane + 1):
-            end = cut.channels if plane == cut.plane else self.codec.config.latents
-            for first, last in _equal_parts(self.coder.costs(plane, self.fine)[:end]):
-                self._code(plane, first, last)
+        """Codes everything up to a cut."""
+        pixels = self.picture.width * self.picture.height
+        for end in self.codec.runs_until(cut, pixels):
+            self._code(end.plane, self.coder.channel, end.channels)
 
     def _code(self, plane, first, end):
-        payload = self.coder.encode(plane, first, end, self.fine)
+        payload = self.coder.encode(plane, first, end)
         self.runs.append(bitstream.Run(plane, first, end - 1, payload))
 
     def _file(self, runs):
@@ -369,25 +415,10 @@ class _Encoding:
         data = self._file(self.runs)
         last = self.runs[-1]
         cut = Cut(last.plane, last.last + 1)
-        shown = self.codec.shown(self.coder.index, cut, self.picture)
+        known = self.coder.planes_known()
+        shown = self.codec.shown(self.coder.index(), known, cut, self.picture)
         whole = last.plane + (cut.channels == self.codec.config.latents)
         return Encoded(data, whole, self.picture, shown, self.picture.warnings)
-
-
-def _equal_parts(bits):
-    """Channels in runs of about equal bits, none below `_LEAST_RUN_BYTES` where there are two.
-
-    Args:
-        bits: float `[channels]`.
-
-    Returns:
-        List of pairs: the first channel of a run, and the one after its last.
-    """
-    sums = np.cumsum(bits)
-    parts = int(min(_RUNS_PER_PLANE, max(1, sums[-1] // (8 * _LEAST_RUN_BYTES))))
-    ends = [int(np.searchsorted(sums, sums[-1] * (i + 1) / parts)) + 1 for i in range(parts - 1)]
-    ends = sorted({end for end in ends if end < len(bits)} | {len(bits)})
-    return list(zip([0, *ends], ends))
 
 
 def _bounds_size(target):

@@ -93,16 +93,21 @@ class EmbeddedNetwork(keras.Model):
         pixels = ops.cast(self.synthesis(values, plane=plane, share=share), "float32")
         return pixels + self.block_synthesis(values)
 
-    def reconstruct(self, index, plane, sent):
-        """Pictures of indices `[B, h, w, K]`, as a file holds them; else as `synthesise`."""
-        known = planes_known(plane, sent, self.config.latents)
+    def reconstruct(self, index, known, plane, sent):
+        """Pictures of what a file holds: float32 `[B, H, W, 3]`, not clipped.
+
+        Args:
+            index: float32 `[B, h, w, K]`, in units of each channel's step.
+            known: int32 `[B, K]`. The finest plane known of each channel, -1 for none.
+            plane, sent: as for `synthesise`.
+        """
         return self.synthesise(self.quantiser.values(index, known), plane, sent)
 
     def call(self, pictures, plane, sent):
         known = planes_known(plane, sent, self.config.latents)
         index = truncate(self.quantiser.scaled(self.analyse(pictures), known))
         index = index * ops.cast(known >= 0, index.dtype)[:, None, None, :]
-        return self.reconstruct(index, plane, sent)
+        return self.reconstruct(index, known, plane, sent)
 
 
 def planes_known(plane, sent, latents):

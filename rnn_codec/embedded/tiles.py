@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_codec.backend import compilation
 from rnn_codec.embedded.config import BLOCK
-from rnn_codec.embedded.network import EmbeddedNetwork
+from rnn_codec.embedded.network import EmbeddedNetwork, truncate
 
 # The side of a tile and its margins, in blocks of 16x16 pixels.
 TILE = 64
@@ -34,8 +34,7 @@ class Transform:
 
         def analyse(pictures):
             known = ops.full((1, network.config.latents), finest, dtype="int32")
-            scaled = network.quantiser.scaled(network.analyse(pictures), known)
-            return ops.sign(scaled) * ops.floor(ops.abs(scaled))
+            return truncate(network.quantiser.scaled(network.analyse(pictures), known))
 
         self._analyse = compilation.compile_for_inference(analyse, network)
         self._synthesise = compilation.compile_for_inference(network.reconstruct, network)
@@ -54,24 +53,25 @@ class Transform:
         return index
 
     def synthesise(
-        self, index: np.ndarray, plane: int, sent: int
+        self, index: np.ndarray, known: np.ndarray, plane: int, sent: int
     ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
         """The picture of indices, tile by tile.
 
         Args:
-            index: integers `[h, w, K]`, the first `sent` channels at `plane`, the others one
-                coarser, in units of their steps.
-            plane: int, from 0.
-            sent: int, 1..K.
+            index: integers `[h, w, K]`, in units of each channel's step.
+            known: int32 `[K]`. The finest plane known of each channel, -1 for none.
+            plane: int, from 0. The finest plane of which anything was sent.
+            sent: int, 1..K. How many channels of it were sent.
 
         Yields:
             Slices of rows and columns of pixels, and float32 `[height, width, 3]` in -1..1, not
             clipped.
         """
+        known = ops.convert_to_tensor(np.asarray(known, np.int32)[None])
         plane, sent = (ops.convert_to_tensor(np.array([v], np.int32)) for v in (plane, sent))
         for window, inner, _ in self._windows(*index.shape[:2]):
             part = ops.convert_to_tensor(index[window][None].astype(np.float32))
-            picture = ops.convert_to_numpy(self._synthesise(part, plane, sent))[0]
+            picture = ops.convert_to_numpy(self._synthesise(part, known, plane, sent))[0]
             yield _pixels(inner), picture[_pixels(_inside(window, inner))]
 
     def _windows(self, rows, columns):

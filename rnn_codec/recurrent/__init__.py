@@ -17,6 +17,9 @@ def _measure(config):
 
 
 def _check_context(context, config):
+    from rnn_codec.entropy import context_model
+
+    context_model.check(context)
     received = context["known"].shape[0], context["known"].shape[3]
     if received != (config.iterations, config.bits):
         raise ValueError(
