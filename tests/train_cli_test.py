@@ -22,8 +22,7 @@ import testing
 import training_runs
 
 from rnn_codec import presets
-from rnn_codec.recurrent import recipe
-from rnn_codec.training import checkpoints
+from rnn_codec.training import checkpoints, run
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMAND = (sys.executable, str(ROOT / "train.py"))
@@ -251,7 +250,7 @@ class RunsTest(TrainTest):
         fault = stderr.splitlines()[-1]
         self.assertRegex(fault, "^train: step [0-9]+: the loss is no longer finite; .*--learning_")
         for path, content in before.items():
-            if "/logs/" not in path and not path.endswith(recipe.RUN_FILE):
+            if "/logs/" not in path and not path.endswith(run.RUN_FILE):
                 self.assertEqual(training_runs.read(path), content, path)
 
     @pytest.mark.tensorflow  # as above
@@ -263,7 +262,7 @@ class RunsTest(TrainTest):
             "--initial_weights", "--steps=1", "--learning_rate=0", "--hard_tiles=3",
         )  # fmt: skip
         self.assertEqual(code, 0, stderr)
-        actual = presets.load(os.path.join(self.workdir, recipe.PRESET_FOLDER))
+        actual = presets.load(os.path.join(self.workdir, run.PRESET_FOLDER))
         for path, array in expected.weights.items():
             np.testing.assert_array_equal(actual.weights[path], array, path)
         self.assertRegex(
@@ -278,7 +277,7 @@ class RunsTest(TrainTest):
         )  # fmt: skip
         self.assertEqual(code, 0, stderr)
         self.assertRegex(stderr, "step 2: validation loss [0-9.]+; bits_per_bit [0-9. ]+\n")
-        trained = presets.load(os.path.join(self.workdir, recipe.PRESET_FOLDER))
+        trained = presets.load(os.path.join(self.workdir, run.PRESET_FOLDER))
         np.testing.assert_equal(trained.weights, presets.load(folder).weights)
         self.assertEqual(len(trained.context["bias"]), trained.config.iterations)
         log = event_accumulator.EventAccumulator(os.path.join(self.workdir, "logs", "validation"))
