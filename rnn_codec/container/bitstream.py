@@ -13,7 +13,9 @@ container knows no pixels, probabilities or networks: payloads, profiles and alp
 This module reads and writes whole files; what a chunk may hold stands in `chunks`, one row a kind.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from rnn_codec.container import chunks, framing
 from rnn_codec.container.fields import (
@@ -86,7 +88,7 @@ class Contents(Fields):
     file_bytes: int
 
     @property
-    def iterations(self):
+    def iterations(self) -> int:
         """How many are whole; a file of runs may hold a part of the first only."""
         return len(self.plane_ends)
 
@@ -123,7 +125,7 @@ class FileInfo(Shared):
     alpha_bytes: int | None
     warnings: tuple[str, ...]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Returns the fields in the types of JSON."""
         fields = dataclasses.asdict(self)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
@@ -133,8 +135,14 @@ class FileInfo(Shared):
 
 
 def write(
-    header, planes=(), metadata=Metadata(), alpha=None, strength=None, quality_level=None, **others
-):
+    header: Header,
+    planes: Sequence[Plane] = (),
+    metadata: Metadata = Metadata(),
+    alpha: bytes | None = None,
+    strength: int | None = None,
+    quality_level: int | None = None,
+    **others: Any,
+) -> bytes:
     """Returns the bytes of a file.
 
     Args:
@@ -164,7 +172,7 @@ def write(
     return b"".join(parts)
 
 
-def read(data, strict=False, limits=Limits()):
+def read(data: bytes, strict: bool = False, limits: Limits = Limits()) -> Contents:
     """Returns the intact part of a file.
 
     Args:
@@ -182,7 +190,7 @@ def read(data, strict=False, limits=Limits()):
     return _contents(read_chunks(data, strict, limits))
 
 
-def truncate(data, iterations=None, max_bytes=None):
+def truncate(data: bytes, iterations: int | None = None, max_bytes: int | None = None) -> bytes:
     """Returns the file that an encoder would have written had it stopped earlier.
 
     Unlike a cut, which leaves the header's count as it was, this gives a file that reads without a
@@ -211,13 +219,13 @@ def truncate(data, iterations=None, max_bytes=None):
     return b"".join([write_header(header), *reader.chunks_up_to(step)])
 
 
-def read_info(data, standard_names={}):  # noqa: B006 (never changed)
+def read_info(data: bytes, standard_names: dict[int, str] | None = None) -> FileInfo:
     """Returns the FileInfo of a file; no limit on pixels applies, as none are made.
 
     Args:
         data: bytes-like. A file, or its beginning.
         standard_names: dictionary from the coders of standard codecs to their names, which the
-            container does not know; `rnn_codec.read_info` gives them.
+            container does not know; `rnn_codec.read_info` gives them. Defaults to none.
     """
     contents = read(data, limits=NO_LIMITS)
     header = contents.header
@@ -236,7 +244,7 @@ def read_info(data, standard_names={}):  # noqa: B006 (never changed)
         bytes_at_iteration=contents.plane_ends,
         points=_points(contents),
         exact=contents.lossless is not None,
-        coders=_coder_names(contents, standard_names),
+        coders=_coder_names(contents, standard_names or {}),
         metadata={name: len(body) for name, body in metadata.items() if body is not None},
         alpha_bytes=None if contents.alpha is None else len(contents.alpha),
         warnings=contents.warnings,
