@@ -26,7 +26,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 # What does not compute on Keras itself is tested once.
 ONCE := adaptive_model bitstream data evaluate evaluation_codecs evaluation_curves \
 	evaluation_measures evaluation_runner files house metrics pictures planes range_coder report \
-	standard_codecs targets tasks
+	runs standard_codecs targets tasks
 
 test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	$(BIN)/python $(PYTEST)

@@ -11,7 +11,7 @@ rnn_codec.read_info(data)
 import importlib
 from typing import TYPE_CHECKING
 
-from rnn_codec.container.bitstream import Limits, read_info, truncate
+from rnn_codec.container.bitstream import Limits, truncate
 from rnn_codec.errors import (
     BitstreamError,
     CodecError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rnn_codec.codec import Codec, Encoded
     from rnn_codec.loading import decode, encode, load
     from rnn_codec.pictures.picture import Picture
+    from rnn_codec.standard.codecs import read_info
 
 __version__ = "0.8.0"
 
@@ -55,6 +56,7 @@ _LATER = {
     "decode": "loading",
     "encode": "loading",
     "load": "loading",
+    "read_info": "standard.codecs",
 }
 
 

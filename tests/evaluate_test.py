@@ -15,28 +15,28 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 import testing
 
-from rnn_codec.evaluation import codecs, curves, report, runner
+from rnn_codec.evaluation import curves, report, runner
+from rnn_codec.standard import peers
+from rnn_codec.standard.codecs import Jpeg, PillowFormat
+from rnn_codec.standard.peers import Peer
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-class Jpeg(codecs.Jpeg420):
-    """Three settings instead of a dozen."""
-
-    settings = (5, 30, 90)
-
-
-class Png(codecs.PillowCodec):
+class Png(PillowFormat):
     """A codec that a user adds: one small class."""
 
     name = "png"
     image_format = "PNG"
     feature = "zlib"
-    settings = (1, 9)
     options = {}
 
     def rate_option(self, quality, channels):
         return {"compress_level": quality}
+
+
+# Three settings of JPEG instead of a dozen.
+PEERS = {"jpeg420": Peer(Jpeg, (5, 30, 90)), "png": Peer(Png, (1, 9))}
 
 
 class EvaluateTest(parameterized.TestCase):
@@ -47,8 +47,7 @@ class EvaluateTest(parameterized.TestCase):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.images, self.output = folder / "images", folder / "output"
         self.images.mkdir()
-        replaced = {"jpeg420": Jpeg, "png": Png}
-        self.enter_context(mock.patch.dict(codecs.CODECS, replaced))
+        self.enter_context(mock.patch.dict(peers.PEERS, PEERS))
         # Plots take longer than all the rest; one test has them.
         self.write_report = report.write
         self.report = self.enter_context(mock.patch.object(report, "write"))

@@ -497,7 +497,7 @@ class ContainerTest(parameterized.TestCase):
         kind = base_codecs.CODECS[base]
         self.assertEqual(extension, kind.extension)
         self.assertEqual(file, kind().encode(codec._tiled.compress(image, 2), kind.default_quality))
-        self.assertEqual(bitstream.read_info(data).coders, (base,))
+        self.assertEqual(base_codecs.read_info(data).coders, (base,))
         # What is around it: header, strength, and of the plane type, length, place and checksum.
         length_bytes = 1 if len(file) + 2 < 128 else 2
         self.assertLen(data, 25 + 7 + 1 + length_bytes + 2 + len(file) + 4)

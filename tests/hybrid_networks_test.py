@@ -230,8 +230,9 @@ class FilterTest(parameterized.TestCase):
 
 
 class ConfigTest(parameterized.TestCase):
-    def test_bases_are_those_that_there_are(self):
-        self.assertEqual(hybrid_config.BASES, tuple(base_codecs.CODECS))
+    @parameterized.parameters(*base_codecs.CODECS)
+    def test_every_standard_codec_can_be_the_base(self, base):
+        self.assertEqual(hybrid_config.HybridConfig("any", base=base).base, base)
 
     @parameterized.parameters(
         ({"networks": "none"}, "networks must be one of"),

@@ -5,7 +5,7 @@ import json
 import re
 
 from absl.testing import absltest, parameterized
-from bitstream_test import (
+from format_files import (
     DOCUMENT,
     SETTINGS,
     documented_dump,

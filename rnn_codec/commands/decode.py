@@ -139,7 +139,7 @@ def _extract(job, report, taken):
 
 
 def _print_info(job, report):
-    info = bitstream.read_info(files.read(job))
+    info = base_codecs.read_info(files.read(job))
     for warning in info.warnings:
         report.warning(job, warning)
     sizes = " ".join(str(size) for size in info.bytes_at_iteration)

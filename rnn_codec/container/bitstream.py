@@ -13,24 +13,22 @@ container knows no pixels, probabilities or networks: payloads, profiles and alp
 This module reads and writes whole files; what a chunk may hold stands in `chunks`, one row a kind.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from rnn_codec.container import chunks, framing
 from rnn_codec.container.fields import (
     ADAPTIVE,
-    AVIF,
     CODER_NAMES,
     FULL_STRENGTH,
-    HEIF,
-    JPEG,
-    JPEG2000,
     MAX_CHANNELS,
     MAX_QUALITY_LEVEL,
     MAX_STRENGTH,
     NEURAL,
     NO_LIMITS,
     RAW,
-    WEBP,
+    STANDARD_CODERS,
     Fields,
     Limits,
     Metadata,
@@ -50,19 +48,15 @@ from rnn_codec.container.reader import read_chunks
 
 __all__ = [
     "ADAPTIVE",
-    "AVIF",
     "FORMAT_VERSION",
     "FULL_STRENGTH",
-    "HEIF",
-    "JPEG",
-    "JPEG2000",
     "MAX_CHANNELS",
     "MAX_QUALITY_LEVEL",
     "MAX_STRENGTH",
     "NEURAL",
     "RAW",
     "SIGNATURE",
-    "WEBP",
+    "STANDARD_CODERS",
     "Contents",
     "FileInfo",
     "Header",
@@ -94,7 +88,7 @@ class Contents(Fields):
     file_bytes: int
 
     @property
-    def iterations(self):
+    def iterations(self) -> int:
         """How many are whole; a file of runs may hold a part of the first only."""
         return len(self.plane_ends)
 
@@ -124,13 +118,14 @@ class FileInfo(Shared):
     bytes_at_iteration: tuple[int, ...]  # size of the file when cut after each iteration
     points: tuple[Point, ...]  # every point at which a file of runs may end
     exact: bool  # whether the pixels are those of the original
-    # Of each plane: "raw", "neural", ..., "heif", or "unknown(n)"; else "runs" or "lossless WebP".
+    # Of each plane: "raw", "neural", "adaptive", a standard codec's name, "standard(n)" if that was
+    # not given, or "unknown(n)". Of other files: "runs" or "lossless WebP".
     coders: tuple[str, ...]
     metadata: dict[str, int]  # bytes of each kind present: icc_profile, exif, xmp
     alpha_bytes: int | None
     warnings: tuple[str, ...]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Returns the fields in the types of JSON."""
         fields = dataclasses.asdict(self)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
@@ -140,8 +135,14 @@ class FileInfo(Shared):
 
 
 def write(
-    header, planes=(), metadata=Metadata(), alpha=None, strength=None, quality_level=None, **others
-):
+    header: Header,
+    planes: Sequence[Plane] = (),
+    metadata: Metadata = Metadata(),
+    alpha: bytes | None = None,
+    strength: int | None = None,
+    quality_level: int | None = None,
+    **others: Any,
+) -> bytes:
     """Returns the bytes of a file.
 
     Args:
@@ -171,7 +172,7 @@ def write(
     return b"".join(parts)
 
 
-def read(data, strict=False, limits=Limits()):
+def read(data: bytes, strict: bool = False, limits: Limits = Limits()) -> Contents:
     """Returns the intact part of a file.
 
     Args:
@@ -189,7 +190,7 @@ def read(data, strict=False, limits=Limits()):
     return _contents(read_chunks(data, strict, limits))
 
 
-def truncate(data, iterations=None, max_bytes=None):
+def truncate(data: bytes, iterations: int | None = None, max_bytes: int | None = None) -> bytes:
     """Returns the file that an encoder would have written had it stopped earlier.
 
     Unlike a cut, which leaves the header's count as it was, this gives a file that reads without a
@@ -218,8 +219,14 @@ def truncate(data, iterations=None, max_bytes=None):
     return b"".join([write_header(header), *reader.chunks_up_to(step)])
 
 
-def read_info(data):
-    """Returns the FileInfo of a file; no limit on pixels applies, as none are made."""
+def read_info(data: bytes, standard_names: dict[int, str] | None = None) -> FileInfo:
+    """Returns the FileInfo of a file; no limit on pixels applies, as none are made.
+
+    Args:
+        data: bytes-like. A file, or its beginning.
+        standard_names: dictionary from the coders of standard codecs to their names, which the
+            container does not know; `rnn_codec.read_info` gives them. Defaults to none.
+    """
     contents = read(data, limits=NO_LIMITS)
     header = contents.header
     metadata = dataclasses.asdict(contents.metadata)
@@ -237,7 +244,7 @@ def read_info(data):
         bytes_at_iteration=contents.plane_ends,
         points=_points(contents),
         exact=contents.lossless is not None,
-        coders=_coder_names(contents),
+        coders=_coder_names(contents, standard_names or {}),
         metadata={name: len(body) for name, body in metadata.items() if body is not None},
         alpha_bytes=None if contents.alpha is None else len(contents.alpha),
         warnings=contents.warnings,
@@ -266,11 +273,14 @@ def _points(contents):
     )
 
 
-def _coder_names(contents):
+def _coder_names(contents, standard_names):
     if contents.runs:
         return ("runs",)
     if contents.lossless is not None:
         return ("lossless WebP",)
-    return tuple(
-        CODER_NAMES.get(plane.coder, f"unknown({plane.coder})") for plane in contents.planes
-    )
+    return tuple(_coder_name(plane.coder, standard_names) for plane in contents.planes)
+
+
+def _coder_name(coder, standard_names):
+    kind = "standard" if coder in STANDARD_CODERS else "unknown"
+    return (CODER_NAMES | standard_names).get(coder, f"{kind}({coder})")

@@ -11,12 +11,9 @@ from rnn_codec.container.framing import MAX_NUMBER
 
 # These numbers say what packed a plane; the payload of a raw one is its bits as they are.
 RAW, NEURAL, ADAPTIVE = 0, 1, 2
-# The payload is a whole file of a standard codec.
-JPEG, JPEG2000, WEBP, AVIF, HEIF = range(16, 21)
-CODER_NAMES = {
-    RAW: "raw", NEURAL: "neural", ADAPTIVE: "adaptive",
-    JPEG: "jpeg", JPEG2000: "jpeg2000", WEBP: "webp", AVIF: "avif", HEIF: "heif",
-}  # fmt: skip
+# These are given to standard codecs, by the classes in `standard`: the payload is a whole file.
+STANDARD_CODERS = range(16, 64)
+CODER_NAMES = {RAW: "raw", NEURAL: "neural", ADAPTIVE: "adaptive"}
 
 # The strength that adds all of a residual.
 FULL_STRENGTH = 64
