@@ -325,23 +325,6 @@ def _caught(function, *arguments, **options):
         return error.with_traceback(None)  # which would keep the pictures alive
 
 
-def frame_of(contents):
-    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
-    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
-    alpha = None
-    if contents.alpha is not None:
-        alpha = reading.decode_alpha(contents.alpha, header.width, header.height)
-    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
-    return Picture(
-        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
-        alpha=alpha,
-        icc_profile=metadata.icc_profile,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        warnings=warnings,
-    )
-
-
 def check_similarity_target(target, picture):
     """Raises `CodecError` where a picture is too small for the figure that a target names."""
     if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:

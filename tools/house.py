@@ -20,7 +20,7 @@ FLOORS = (
     ("configuration", "storage", "targets"),
     ("backend", "container", "layers", "pictures", "wings"),
     ("entropy", "standard"),
-    ("presets",),
+    ("frames", "presets"),
     ("loading",),
     ("codec",),
     ("training",),

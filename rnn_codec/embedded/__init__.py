@@ -20,7 +20,13 @@ def _measure(config):
 def _check_context(context, config):
     from rnn_codec.embedded import entropy_model
 
-    entropy_model.check(context, config)
+    entropy_model.check(context)
+    received = context["live"].shape
+    if received != (config.iterations, config.latents):
+        raise ValueError(
+            f"expected the entropy model of {config.iterations} planes of {config.latents} "
+            f"channels, received one of {received[0]} of {received[1]}; train it for this preset"
+        )
 
 
 WING = Wing(

@@ -21,7 +21,6 @@ from rnn_codec.codec import (
     Encoded,
     check_held,
     check_similarity_target,
-    frame_of,
     reaches,
     target_too_low,
     with_missed_target,
@@ -33,6 +32,7 @@ from rnn_codec.embedded.network import EmbeddedNetwork
 from rnn_codec.embedded.runs import RunDecoder, RunEncoder
 from rnn_codec.embedded.tiles import Transform
 from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.frames import frame_of, lossless_picture
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import lossless as lossless_coder
 from rnn_codec.pictures import writing
@@ -149,6 +149,8 @@ class EmbeddedCodec(Codec):
         for before, here in zip([Cut(0, 0), *self._cuts], self._cuts):
             if here >= cut:
                 break
+            if here == before:  # of few channels, several qualities are one
+                continue
             usual = _USUAL_BITS[min(here.plane, len(_USUAL_BITS) - 1)] * pixels / 8
             first = before.channels if before.plane == here.plane else 0
             waiting += usual * (here.channels - first) / self.config.latents
@@ -440,13 +442,6 @@ def alpha_of(picture):
 
 def metadata_of(picture):
     return bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
-
-
-def lossless_picture(contents) -> Picture:
-    """The `Picture` of the contents of a lossless file."""
-    header = contents.header
-    pixels = lossless_coder.decode(contents.lossless, header.width, header.height, header.is_rgb)
-    return dataclasses.replace(frame_of(contents), pixels=pixels)
 
 
 def _check_blocks(header, limits):
