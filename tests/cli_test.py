@@ -103,7 +103,8 @@ class CommandTest(parameterized.TestCase):
         with self.assert_nothing_written():
             result = run_command(*args, **kwargs)
         self.assertEqual((result.exit_code, result.data), (1, b""))
-        self.assertRegex(result.stderr, rf"^{args[0]}: .*\n$")
+        program = "info" if "--info" in args else args[0]
+        self.assertRegex(result.stderr, rf"^{program}: .*\n$")
         self.assertEqual(result.stderr.count("\n"), 1)
         self.assertRegex(result.stderr, message)
         self.assertNotRegex(result.stderr, r"Traceback|\.$")
@@ -153,12 +154,6 @@ class EncodeTest(CommandTest):
             self.assertEqual(result.exit_code, 0, result.stderr)
             info = bitstream.read_info((self.folder / "large.png.rnnc").read_bytes())
             self.assertIn(entropy, info.coders)
-            hashes = set()
-            for arithmetic in ("numpy", "keras", "definition"):
-                arguments = ["large.png.rnnc", "--json", f"--arithmetic={arithmetic}"]
-                result = run_command("decode", *arguments, "--overwrite", preset=preset)
-                hashes.add(json.loads(result.stdout)["planes_sha256"])
-            self.assertLen(hashes, 1)
 
     def test_neural_entropy_needs_a_context_model(self):
         self.fail_with(
@@ -388,7 +383,7 @@ class InfoTest(CommandTest):
         info = rnn_codec.read_info(self.data).as_dict()
         self.assertEqual(whole, {"input": "folder/a.rnnc", **info})
         self.assertEqual((cut["iterations"], cut["iterations_written"]), (2, 3))
-        self.assertRegex(result.stderr, "^decode: warning: folder/b.rnnc: the file ends at .*\n$")
+        self.assertRegex(result.stderr, "^info: warning: folder/b.rnnc: the file ends at .*\n$")
 
     def test_reads_a_stream(self):
         out = self.succeed("decode", "-", "--info", stdin=self.data).stdout
@@ -396,9 +391,9 @@ class InfoTest(CommandTest):
 
     def test_faults(self):
         self.write_rnnc("empty.rnnc", b"")
-        self.fail_with("decode: empty.rnnc: expected an .rnnc", "decode", "--info", "empty.rnnc")
-        self.fail_with("decode: photo.png: expected an .rnnc", "decode", "--info", "photo.png")
-        self.fail_with("decode: absent: expected a file", "decode", "--info", "absent")
+        self.fail_with("info: empty.rnnc: expected an .rnnc", "decode", "--info", "empty.rnnc")
+        self.fail_with("info: photo.png: expected an .rnnc", "decode", "--info", "photo.png")
+        self.fail_with("info: absent: expected a file", "decode", "--info", "absent")
 
 
 class StreamTest(CommandTest):
@@ -881,7 +876,7 @@ class ProgramTest(CommandTest):
             process = self.start("decode.py", "photo.rnnc", "--info", stdout=full)
             code, _, text = self.finish(process)
         self.assertEqual(code, 1)
-        self.assertRegex(text, "^decode: photo.rnnc: standard output: could not be written .*\n$")
+        self.assertRegex(text, "^info: photo.rnnc: standard output: could not be written .*\n$")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests import testing
 
 # Of which the tiny preset makes planes of 2x2 positions.
 OPTIONS = context_recipe.ContextOptions(
-    steps=4, steps_per_epoch=2, batch_size=2, crop_size=32, crops=4, features=8
+    steps=4, steps_per_epoch=2, batch_size=2, patch_size=32, crops=4, features=8
 )
 
 
