@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import os
 import pathlib
 import pickle
 import tempfile
@@ -109,6 +111,58 @@ class RoundTripTest(PresetTest):
         self.weights_file.unlink()
         self.assertEqual(presets.load(folder, load_weights=False), presets.Preset(CONFIG, None))
         self.assert_refused("model.weights.npz: ")
+
+
+class StatedIdentityTest(PresetTest):
+    def config(self):
+        return json.loads(self.config_file.read_text())
+
+    def change_config(self, **changes):
+        values = {key: value for key, value in {**self.config(), **changes}.items() if value}
+        self.config_file.write_text(json.dumps(values))
+
+    def test_stands_in_the_configuration(self):
+        self.save()
+        self.assertEqual(self.config()["identity"], HAND_MADE.identity.hex())
+        self.assertEqual(self.config()["codec"], "recurrent")
+
+    def test_other_weights_are_refused(self):
+        self.save()
+        self.change_config(identity="00" * 8)
+        self.assert_refused(
+            "config.json: expected weights of model 0{16}, received those of model "
+            f"{HAND_MADE.identity.hex()}"
+        )
+
+    def test_presets_of_before_state_none(self):
+        self.save()
+        self.change_config(identity=None, codec=None)
+        self.assertEqual(presets.load(str(self.folder)).identity, HAND_MADE.identity)
+        self.assertEqual(presets.identity_at(str(self.folder)), HAND_MADE.identity)
+
+    def find(self, *folders):
+        path = os.pathsep.join(map(str, folders))
+        with mock.patch.dict(os.environ, {presets.PATH_VARIABLE: path}):
+            return presets.find(HAND_MADE.identity)
+
+    def test_is_found_on_the_path_without_the_weights(self):
+        self.save()
+        self.weights_file.unlink()
+        self.assertEqual(self.find("/absent", self.folder), str(self.folder))
+        self.assertEqual(self.find(self.folder.parent), str(self.folder))
+        self.assertIsNone(self.find(""))
+
+    def test_damaged_presets_on_the_path_are_passed_by(self):
+        self.save()
+        damaged = self.folder / "a_damaged_one"
+        damaged.mkdir()
+        (damaged / "config.json").write_text("{")
+        self.assertEqual(self.find(damaged, self.folder), str(self.folder))
+
+    def test_of_each_shipped_preset_is_stated(self):
+        for name in presets.shipped():
+            with open(os.path.join(presets._SHIPPED, name, "config.json")) as file:
+                self.assertEqual(presets.load(name).identity.hex(), json.load(file)["identity"])
 
 
 class IdentityTest(parameterized.TestCase):

@@ -16,7 +16,7 @@ import numpy as np
 
 from rnn_codec import loading, presets, wings
 from rnn_codec.container import bitstream
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, one_line
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.standard.codecs import UnavailableError
 
@@ -63,11 +63,10 @@ class ImageCodec(abc.ABC):
                 data, encode_seconds = _timed(self.encode, pixels, setting)
                 restored, decode_seconds = _timed(self.decode, data)
             except Exception as error:  # the libraries raise of a dozen types
-                reason = " ".join(str(error).split()) or type(error).__name__
                 height, width, _ = pixels.shape
                 raise CodecError(
                     f"{self.name}: expected to code {width} x {height} pixels, received an error "
-                    f"({reason}); leave the image or the codec out"
+                    f"({one_line(error)}); leave the image or the codec out"
                 ) from error
             yield Coded(setting, data, restored, encode_seconds, decode_seconds)
 

@@ -31,6 +31,7 @@ from PIL import Image
 from rnn_codec import presets
 from rnn_codec.backend import compilation, distribution
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid import losses
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.hybrid.options import HybridOptions
@@ -59,14 +60,6 @@ _QUALITY_POWER = 1.5
 _OTHERS_SHARE = 1 / 2
 
 _VALIDATION_QUALITIES = 3
-
-# Of pixels in [0, 1], squared, 35 dB: batches with less count less. Else those of high qualities,
-# which hardly change, would drive the network.
-_SMALL_ERROR = 3e-4
-
-# Of the cosine transform that estimates bits: its size, and about what JPEG of quality 40 has as
-# the step of its lower frequencies, 25 levels.
-_BLOCK, _STEP = 8, 0.1
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -101,40 +94,15 @@ class TurnModel(keras.Model):
         coding_error = decoded - compact
         compact = self.network.compress(pixels, reduction)
         if self.rate_weight:
-            self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
+            self.add_loss(
+                self.rate_weight / math.log(2.0) * ops.log(losses.estimated_bits(compact))
+            )
         # Not in training mode: the other network stands still, with its normalisation.
         return self.network.restore(compact + coding_error, condition, reduction=reduction)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
-        error = ops.mean(ops.square(x[0] - y_pred))
-        decibels = 10.0 / math.log(10.0) * ops.log(error + _SMALL_ERROR)
-        return sum(self.losses, start=decibels)
-
-
-def estimated_bits(pictures):
-    """Bits per sample of pictures `[B, H, W, C]` in a codec of 8x8 blocks, about; differentiable.
-
-    A coefficient of a block's cosine transform takes log2(1 + |c| / step) bits.
-    """
-    if pictures.shape[-1] == 3:
-        pictures = ops.concatenate(hybrid_networks.split_luma(pictures), axis=-1)
-    planes = [pictures[..., i : i + 1] for i in range(pictures.shape[-1])]
-    kernel = _cosine_kernel()
-    coefficients = [
-        ops.conv(plane, kernel, strides=_BLOCK, data_format="channels_last") for plane in planes
-    ]
-    magnitudes = ops.abs(ops.stack(coefficients)[..., 1:])  # the means cost little
-    return ops.mean(ops.log(1.0 + magnitudes / _STEP)) / math.log(2.0)
-
-
-def _cosine_kernel():
-    """The orthonormal transform of a block as a convolution: `[8, 8, 1, 64]`."""
-    places = np.arange(_BLOCK)
-    basis = np.cos(np.pi * places[:, None] * (2 * places + 1) / (2 * _BLOCK))  # frequency, place
-    basis *= np.sqrt(np.where(places == 0, 1, 2) / _BLOCK)[:, None]
-    kernel = np.einsum("ua,vb->abuv", basis, basis)
-    return kernel.reshape(_BLOCK, _BLOCK, 1, _BLOCK**2).astype(np.float32)
+        return sum(self.losses, start=losses.error_in_decibels(x[0], y_pred))
 
 
 class PatchCoder:

@@ -13,7 +13,7 @@ import PIL
 from PIL import Image, features
 
 from rnn_codec.container import bitstream
-from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.errors import BitstreamError, CodecError, one_line
 from rnn_codec.pictures import reading
 
 _HEIF_EXTRA = "rnn-codec[baselines-gpl]"
@@ -198,10 +198,9 @@ class Heif(BaseCodec):
                 picture = image.to_pillow()
                 return np.array(picture if picture.mode == "L" else picture.convert("RGB"))
         except Exception as error:  # libheif's faults come as a few types
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise BitstreamError(
-                f"HEIF file: expected an intact one, received a damaged one ({reason}); fetch it "
-                "again"
+                f"HEIF file: expected an intact one, received a damaged one ({one_line(error)}); "
+                "fetch it again"
             ) from error
         raise BitstreamError(
             f"HEIF file: expected at most {max_pixels:,} pixels, received {width} x {height}; it "
