@@ -15,7 +15,6 @@ for `rnnc`, absl's flags for the scripts, all checks, and `docs/options.md`; see
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
-import functools
 import types
 import typing
 from typing import Any
@@ -114,16 +113,15 @@ class Option:
         return f" of at least {lower:,}" if upper is None else f" from {lower:,} to {upper:,}"
 
 
-def option(default: Any, help: str, **declared: Any) -> Any:
+def option(default: Any, help: str | Callable[[], str], **declared: Any) -> Any:
     """A field of a dataclass that is an option; `declared` are further attributes of `Option`.
 
-    `choices` may be a function without arguments, called when they are needed.
+    `help` and `choices` may be functions without arguments, called when they are needed.
     """
     metadata = {_KEY: {"default": default, "help": help, **declared}}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@functools.cache
 def of(group: type) -> tuple[Option, ...]:
     """The options that a dataclass declares."""
     hints = typing.get_type_hints(group)
@@ -132,9 +130,9 @@ def of(group: type) -> tuple[Option, ...]:
         declared = field.metadata.get(_KEY)
         if declared is not None:
             kind, count = _kind_and_count(hints[field.name])
-            choices = declared.get("choices", ())
-            choices = tuple(choices() if callable(choices) else choices)
-            found.append(Option(field.name, kind, count, **{**declared, "choices": choices}))
+            choices = tuple(_called(declared.get("choices", ())))
+            declared = {**declared, "choices": choices, "help": _called(declared["help"])}
+            found.append(Option(field.name, kind, count, **declared))
     return tuple(found)
 
 
@@ -182,6 +180,10 @@ def _kind_and_count(hint):
         return kind, 1
     first, *others = typing.get_args(kind)
     return first, None if others == [Ellipsis] else 1 + len(others)
+
+
+def _called(value):
+    return value() if callable(value) else value
 
 
 def _split(text):

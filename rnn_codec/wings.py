@@ -26,7 +26,7 @@ class Recipe:
     """What the command `train` is told of one kind of training."""
 
     name: str  # of --model
-    summary: str  # what is trained, for --model's help: "the codec"
+    summary: str  # what is trained, for --model's help: "the recurrent codec"
     # A dataclass of options: what a run is, apart from network and photographs. It has a
     # `patch_size`, the least that a side of a photograph must have.
     options: type

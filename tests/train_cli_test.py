@@ -103,7 +103,7 @@ class FlagsTest(TrainTest):
         start = time.monotonic()
         process = self.start("--help")
         self.assertLess(time.monotonic() - start, 3.0)  # Keras alone takes longer to import
-        self.assertIn("--steps_per_epoch: Validate and write a checkpoint", process.stdout)
+        self.assertIn("--steps_per_epoch: With --model=codec or context: Validate", process.stdout)
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
 

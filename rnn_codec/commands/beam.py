@@ -13,12 +13,11 @@ import importlib.util
 import logging
 import os
 
-from rnn_codec import options
+from rnn_codec import options, presets, wings
 from rnn_codec.commands.command import Command, refuse_others
 from rnn_codec.errors import CodecError
 from rnn_codec.options import option
 from rnn_codec.pictures import reading
-from rnn_codec.recurrent.options import EncodingOptions
 from rnn_codec.targets import Target
 
 
@@ -84,16 +83,21 @@ _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 def _modes():
     return {
-        "encode": (BeamOptions, Target, EncodingOptions),
+        **{f"encode ({wing.name})": _encoding_groups(wing) for wing in wings.every()},
         "decode": (BeamOptions, DecodeOptions),
     }
+
+
+def _encoding_groups(wing):
+    return BeamOptions, Target, wing.encode_options
 
 
 def _run(given, arguments):
     verb = arguments[0] if arguments else None
     if verb not in _OPERATIONS:
         raise CodecError(f"expected encode or decode as the first argument, received {verb}")
-    refuse_others(given, _modes()[verb], f"with {verb}")
+    groups = [groups for mode, groups in _modes().items() if mode.startswith(verb)]
+    refuse_others(given, tuple(group for one in groups for group in one), f"with {verb}")
     request = options.make(BeamOptions, given)
     if not request.input:
         raise CodecError("expected at least one --input (a folder, a file or a pattern)")
@@ -117,10 +121,10 @@ def _run(given, arguments):
 def _encoding(given, request):
     from rnn_codec.plugins import beam
 
-    own = options.make(EncodingOptions, given)
-    return beam.Encoding(
-        request.preset, options.make(Target, given), own.entropy, request.max_pixels
-    )
+    wing = wings.of(presets.load(request.preset, load_weights=False).config)
+    refuse_others(given, _encoding_groups(wing), f"with a preset of the {wing.name} codec")
+    own = options.as_arguments(options.make(wing.encode_options, given))
+    return beam.Encoding(request.preset, options.make(Target, given), own, request.max_pixels)
 
 
 def _decoding(given, request):

@@ -11,9 +11,9 @@ import logging
 import sys
 import textwrap
 
-import rnn_codec
 from rnn_codec.commands import files, texts
 from rnn_codec.errors import CodecError
+from rnn_codec.version import __version__
 
 # In the order in which they are listed; each is a module beside this one.
 COMMANDS = (
@@ -33,7 +33,7 @@ def main(argv=None):
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     arguments = [_underscored(argument) for argument in arguments]
     if name == "--version":
-        print(f"rnnc {rnn_codec.__version__}")
+        print(f"rnnc {__version__}")
         return 0
     if name in (*_HELP, "help", "--help-all", _HELP_ALL):
         if arguments and arguments[0] in COMMANDS:

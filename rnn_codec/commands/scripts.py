@@ -1,6 +1,7 @@
 """The scripts at the top, train.py and its like: the same commands with absl's flags."""
 
 import functools
+import re
 import sys
 
 from absl import app, flags
@@ -76,8 +77,10 @@ def _run(commands, argv, values):
 
 def _text(name, command):
     """A command's text with the calls as a script takes them."""
-    script = f"python {name}.py" if command.name == name else f"python {name}.py --{command.name}"
-    return command.text.replace(f"rnnc {command.name}", script).replace(" -o ", " --output=")
+    text = command.text
+    if command.name != name:
+        text = text.replace(f"rnnc {command.name}", f"python {name}.py --{command.name}")
+    return re.sub(r"\brnnc (\w+)", r"python \1.py", text).replace(" -o ", " --output=")
 
 
 def _parse_flags(name, known_only, argv):

@@ -20,15 +20,18 @@ def _models():
     return tuple(wings.recipes())
 
 
+def _help_of_model():
+    known = [f"{name} is {recipe.summary}" for name, (_, recipe) in wings.recipes().items()]
+    return f"Train this: {'; '.join(known)}. By default it is {_models()[0]}."
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     """What all recipes take."""
 
     model: str | None = option(
         None,
-        "Train this: "
-        + "; ".join(f"{name}, {recipe.summary}" for name, (_, recipe) in wings.recipes().items())
-        + ". By default it is the first.",
+        _help_of_model,
         choices=_models,
         common=True,
     )

@@ -139,4 +139,4 @@ class HybridOptions:
     )
     validation_images: int = option(8, "Validate on this many crops of photographs.", lower=1)
     validation_size: int = option(192, "Cut those crops with this many pixels a side.", **_MULTIPLE)
-    seed: int = option(0, "Draw weights, patches and crops from this seed.")
+    seed: int = option(0, "Draw everything that is random from this seed.")

@@ -53,7 +53,7 @@ WING = Wing(
     rates="iterations",
     encode_options=EncodingOptions,
     recipes=(
-        Recipe("codec", "the codec", TrainingOptions, _train, changes=CodecChanges),
+        Recipe("codec", "the recurrent codec", TrainingOptions, _train, changes=CodecChanges),
         Recipe(
             "context",
             "the context model that predicts the bits of a trained preset",

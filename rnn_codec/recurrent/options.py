@@ -115,7 +115,7 @@ class TrainingOptions:
     validation_images: int = option(24, "Validate on this many crops of photographs.", lower=1)
     # At least 161, or the coarsest scale of MS-SSIM is cut short.
     validation_size: int = option(192, "Cut those crops with this many pixels a side.", **_MULTIPLE)
-    seed: int = option(0, "Draw weights, patches and crops from this seed.")
+    seed: int = option(0, "Draw everything that is random from this seed.")
     # How it is run and watched, which changes nothing else.
     devices: str = option(
         "auto",
@@ -153,6 +153,6 @@ class ContextOptions:
     crops: int = option(1_000, "Use at most this many photographs.", lower=1)
     features: int = option(64, "Make the hidden layers this wide.", lower=1)
     learning_rate: float = option(2e-3, "Learn at this rate after the warm-up.", lower=0)
-    seed: int = option(0, "Draw weights, crops and batches from this seed.")
+    seed: int = option(0, "Draw everything that is random from this seed.")
     # Without, it is a network in floating point that cannot be stored: for comparison.
     quantised: bool = True
