@@ -20,7 +20,8 @@ import testing
 from testing import run_command
 
 import rnn_codec
-from rnn_codec import storage
+from rnn_codec import loading, storage
+from rnn_codec.commands import files, rnnc
 from rnn_codec.container import bitstream
 from rnn_codec.pictures import metrics, reading
 from rnn_codec.pictures.picture import Picture, picture_from_array
@@ -851,6 +852,19 @@ class ProgramTest(CommandTest):
         self.assertEqual((code, data), (0, self.data))
         self.assertRegex(text, "^photo.png: .* dB, .* s\n$")
 
+    def test_the_installed_program_there_and_back(self):
+        preset = ["--preset", testing.preset_folder()]
+        with mock.patch.object(loading, "load", lambda *args: self.codec):
+            files.load_codec.cache_clear()
+            for arguments in (
+                ["encode", "photo.png", "-o", "a.rnnc", "--quiet", *preset],
+                ["decode", *preset, "a.rnnc", "--quiet", "--all-iterations"],
+            ):
+                self.assertEqual(rnnc.main(arguments), 0)
+            files.load_codec.cache_clear()
+        self.assertEqual((self.folder / "a.rnnc").read_bytes(), self.data)
+        np.testing.assert_array_equal(load("a_02.png"), self.codec.decode(self.data, 2))
+
     def test_fault_is_one_line_and_exit_code_1(self):
         (self.folder / "bad.png").write_bytes(b"no picture")
         with self.assert_nothing_written():
@@ -861,13 +875,18 @@ class ProgramTest(CommandTest):
     def test_info_loads_no_network(self):
         self.write_rnnc()
         options = ("-X", "importtime")  # lists the modules on stderr
-        process = self.start("decode.py", "photo.rnnc", "--info", options=options)
-        code, out, text = self.finish(process)
-        self.assertEqual(code, 0)
-        self.assertStartsWith(out.decode(), "photo.rnnc: 17 x 15 RGB")
-        imported = set(re.findall(r"\| +([\w.]+)$", text, re.MULTILINE))
-        self.assertIn("rnn_codec.container.bitstream", imported)
-        self.assertNoCommonElements(imported, ("tensorflow", "keras", "jax", "torch"))
+        for program, arguments in (
+            ("decode.py", ("photo.rnnc", "--info")),
+            ("rnn_codec/__main__.py", ("info", "photo.rnnc")),
+        ):
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            process = self.start(program, *arguments, options=options, env=environment)
+            code, out, text = self.finish(process)
+            self.assertEqual(code, 0)
+            self.assertStartsWith(out.decode(), "photo.rnnc: 17 x 15 RGB")
+            imported = set(re.findall(r"\| +([\w.]+)$", text, re.MULTILINE))
+            self.assertIn("rnn_codec.container.bitstream", imported)
+            self.assertNoCommonElements(imported, ("tensorflow", "keras", "jax", "torch"))
 
     @absltest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
     def test_full_standard_output(self):

@@ -140,12 +140,12 @@ class Result:
 
 
 # The scripts that do several commands, chosen by flags.
-_SCRIPTS = {"decode": ("decode", "info", "extract", "restore")}
+SCRIPTS = {"decode": ("decode", "info", "extract", "restore")}
 
 
 def call(name, *args):
     """The exit code of a script in this process, whose arguments absl reads."""
-    commands = [rnnc.load(command) for command in _SCRIPTS.get(name, (name,))]
+    commands = [rnnc.load(command) for command in SCRIPTS.get(name, (name,))]
     values = flags.FlagValues()
     scripts.define(commands, values)
     arguments = values([name, *args], known_only=commands[0].takes_unknown)
