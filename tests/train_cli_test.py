@@ -107,6 +107,7 @@ class FlagsTest(TrainTest):
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
 
+@pytest.mark.network
 class HybridTest(TrainTest):
     def test_trains_a_preset(self):
         training_runs.write_photographs(self.photos)
@@ -219,6 +220,7 @@ class FaultsTest(TrainTest):
         self.assert_fault(["photos"], "unexpected argument 'photos'; see --help")
 
 
+@pytest.mark.network
 class RunsTest(TrainTest):
     def setUp(self):
         super().setUp()
