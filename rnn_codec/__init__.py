@@ -20,14 +20,13 @@ from rnn_codec.errors import (
     PresetError,
 )
 from rnn_codec.targets import Target
+from rnn_codec.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rnn_codec.codec import Codec, Encoded
     from rnn_codec.loading import decode, encode, load
     from rnn_codec.pictures.picture import Picture
     from rnn_codec.standard.codecs import read_info
-
-__version__ = "0.8.0"
 
 __all__ = [
     "BitstreamError",

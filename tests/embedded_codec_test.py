@@ -171,7 +171,7 @@ class TargetTest(parameterized.TestCase):
         self.assertIn("the target PSNR of 90 is not reached", encoded.warnings[-1])
 
     @parameterized.parameters(
-        ({"quality": 101}, "quality: expected 0 to 100, received 101"),
+        ({"quality": 101}, "quality: expected a whole number from 0 to 100, received 101"),
         ({"quality": 5, "iterations": 2}, "expected a target or a quality, received both"),
         ({"iterations": 5}, "expected 1 to 4 iterations"),
         ({"lossless": "perhaps"}, "lossless: expected one of auto, never, always"),

@@ -14,12 +14,13 @@ import training_runs
 from rnn_codec import presets
 from rnn_codec.embedded import recipe
 from rnn_codec.embedded.config import EmbeddedConfig
+from rnn_codec.embedded.options import EmbeddedOptions
 from rnn_codec.embedded.start import Start
 from rnn_codec.errors import CodecError
 from rnn_codec.training import data, drawings, peers
 
 CONFIG = EmbeddedConfig("tiny", channels=4, latents=8, iterations=2)
-OPTIONS = recipe.EmbeddedOptions(
+OPTIONS = EmbeddedOptions(
     steps=6,
     steps_per_epoch=3,
     batch_size=2,

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl import app, flags
 from absl.testing import absltest, parameterized
 from PIL import Image
 import testing
@@ -57,7 +56,6 @@ class EvaluateTest(parameterized.TestCase):
 
     def main(self, *args):
         """Runs the command in this process: exit code, standard output, stderr."""
-        module = testing.load_command("evaluate")
         defaults = {
             "--images": self.images,
             "--output": self.output,
@@ -65,13 +63,13 @@ class EvaluateTest(parameterized.TestCase):
             "--codecs": "jpeg420",
             "--published": "",
         }
-        args = ["evaluate.py", *(f"{name}={value}" for name, value in defaults.items()), *args]
+        args = [*(f"{name}={value}" for name, value in defaults.items()), *args]
         with (
-            mock.patch.object(sys, "argv", args),
+            mock.patch.object(sys, "argv", ["evaluate.py", *args]),
             contextlib.redirect_stdout(io.StringIO()) as stdout,
             contextlib.redirect_stderr(io.StringIO()) as stderr,
         ):
-            code = module.main(flags.FLAGS(args))
+            code = testing.call("evaluate", *args)
         return code, stdout.getvalue(), stderr.getvalue()
 
     def read_json(self, name):
@@ -238,9 +236,20 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual(code, 1)
         self.assertRegex(stderr, r"package bjontegaard, .*pip install rnn-codec\[eval\]\n$")
 
-    def test_an_argument_without_a_flag_is_wrong_usage(self):
-        with self.assertRaisesRegex(app.UsageError, "Unexpected argument 'photo.png'"):
-            self.main("photo.png")
+    def test_an_argument_without_a_flag_is_the_folder_unless_that_has_a_flag(self):
+        code, _, stderr = self.main("photo.png")
+        self.assertEqual(code, 1)
+        self.assertEqual(stderr, "evaluate: unexpected argument 'photo.png'; see --help\n")
+
+    @parameterized.parameters(
+        (["--bases=webp"], "--bases: has no meaning without a preset of the hybrid codec; "),
+        (["--published_dataset=kodak"], "--published_dataset: has no meaning without --published"),
+    )
+    def test_options_that_would_be_ignored_are_refused(self, args, expected):
+        self.save("photo.png", testing.make_array(24, 24))
+        code, _, stderr = self.main(*args)
+        self.assertEqual(code, 1)
+        self.assertStartsWith(stderr, f"evaluate: {expected}")
 
     def test_help_shows_the_flags(self):
         done = subprocess.run(

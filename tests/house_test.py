@@ -23,7 +23,7 @@ GOOD = {
     "hybrid/codec.py": "def load():\n    from rnn_codec.codec import Codec",
     "recurrent/__init__.py": "",
     "commands/__init__.py": "",
-    "commands/encode.py": "from rnn_codec.hybrid import codec",
+    "commands/encode.py": "from rnn_codec.codec import Codec",
 }
 
 

@@ -13,6 +13,7 @@ import zipfile
 from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec import presets
 from rnn_codec.errors import PresetError
@@ -70,6 +71,7 @@ class PresetTest(parameterized.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
 
+@pytest.mark.network
 class RoundTripTest(PresetTest):
     def test_a_network_gets_the_weights_of_another_in_half_precision(self):
         one, other = make_network(1), make_network(2)

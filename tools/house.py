@@ -16,7 +16,8 @@ PACKAGE = "rnn_codec"
 
 # From the ground up.
 FLOORS = (
-    ("errors",),
+    ("errors", "version"),
+    ("options",),
     ("configuration", "storage", "targets"),
     ("backend", "container", "layers", "pictures", "wings"),
     ("entropy", "standard"),
@@ -27,10 +28,11 @@ FLOORS = (
     ("embedded", "hybrid", "recurrent"),
     ("evaluation", "plugins"),
     ("commands",),
+    ("__main__",),
 )
 WINGS = ("embedded", "hybrid", "recurrent")
 # Only they name a wing; all others go by its record.
-MAY_NAME_WINGS = ("commands", *WINGS)
+MAY_NAME_WINGS = WINGS
 
 MOST_LINES = 500
 

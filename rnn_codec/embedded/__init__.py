@@ -1,7 +1,8 @@
 """The embedded wing: the latents of a picture, sent as nested bit planes."""
 
 from rnn_codec.embedded.config import PRESETS, EmbeddedConfig
-from rnn_codec.wings import Wing
+from rnn_codec.embedded.options import EmbeddedChanges, EmbeddedOptions, EncodingOptions
+from rnn_codec.wings import Recipe, Wing
 
 
 def _make_codec(preset, precision, arithmetic):
@@ -15,6 +16,12 @@ def _measure(config):
     from rnn_codec.embedded import complexity
 
     return complexity.measure(config)
+
+
+def _train(config, photos, options, workdir, resume, initial_preset):
+    from rnn_codec.embedded import recipe
+
+    return recipe.train(config, photos, options, workdir, resume, initial_preset)
 
 
 def _check_context(context, config):
@@ -35,7 +42,16 @@ WING = Wing(
     presets=PRESETS,
     make_codec=_make_codec,
     measure=_measure,
-    encode_options=("quality", "lossless"),
     rates="iterations",
+    encode_options=EncodingOptions,
+    recipes=(
+        Recipe(
+            "embedded",
+            "the embedded codec",
+            EmbeddedOptions,
+            _train,
+            changes=EmbeddedChanges,
+        ),
+    ),
     check_context=_check_context,
 )

@@ -29,6 +29,7 @@ from rnn_codec.container import bitstream
 from rnn_codec.embedded.config import BLOCK
 from rnn_codec.embedded.entropy_model import EntropyModel
 from rnn_codec.embedded.network import EmbeddedNetwork
+from rnn_codec.embedded.options import LOSSLESS, MAX_QUALITY
 from rnn_codec.embedded.runs import RunDecoder, RunEncoder
 from rnn_codec.embedded.tiles import Transform
 from rnn_codec.errors import BitstreamError, CodecError
@@ -39,8 +40,6 @@ from rnn_codec.pictures import writing
 from rnn_codec.pictures.picture import Picture, pad_to_multiple
 from rnn_codec.targets import Target
 
-LOSSLESS = ("auto", "never", "always")
-MAX_QUALITY = 100
 # Looks clean at full size on photographs: docs/results/embedded.md tells how it was chosen.
 DEFAULT_QUALITY = 60
 
@@ -187,9 +186,11 @@ class EmbeddedCodec(Codec):
         if target != Target():
             return None
         quality = DEFAULT_QUALITY if quality is None else quality
-        if isinstance(quality, bool) or not 0 <= quality <= MAX_QUALITY:
-            raise CodecError(f"quality: expected 0 to {MAX_QUALITY}, received {quality!r}")
-        return self.cut_of(quality)
+        if isinstance(quality, bool) or not 0 <= quality <= MAX_QUALITY or quality % 1:
+            raise CodecError(
+                f"quality: expected a whole number from 0 to {MAX_QUALITY}, received {quality!r}"
+            )
+        return self.cut_of(int(quality))
 
     def _exact(self, picture, lossless):
         """The `Encoded` that holds the pixels exactly; None where it is not to be tried."""

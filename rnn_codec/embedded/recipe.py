@@ -19,6 +19,7 @@ from rnn_codec import presets
 from rnn_codec.backend import compilation, distribution
 from rnn_codec.embedded import revival
 from rnn_codec.embedded.network import EmbeddedNetwork
+from rnn_codec.embedded.options import EmbeddedOptions
 from rnn_codec.embedded.rate import RateEstimate
 from rnn_codec.embedded.start import Start
 from rnn_codec.embedded.training_model import TrainingModel
@@ -35,34 +36,15 @@ _NONLINEAR_SHARE = 0.1
 _CHANCE = 2  # salts the random stream of planes and cuts
 
 
-@dataclasses.dataclass(frozen=True)
-class EmbeddedOptions:
-    """What a run is, apart from the network and the photographs."""
-
-    steps: int = 60_000
-    steps_per_epoch: int = 2_000  # between checkpoints and validations
-    batch_size: int = 4
-    patch_size: int = 160
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    clip_norm: float = 1.0
-    ema_momentum: float = 0.9995
-    precision: str = "auto"  # or float32, mixed_bfloat16; auto measures which is faster
-    maximum_downscale: float = 1.6
-    partial_share: float = 0.4  # of the patches are cut inside a plane
-    drawn_share: float = 0.04  # of the patches are of drawings, not of photographs
-    seen_share: float = 0.5  # weight of SSIMULACRA2's error beside MS-SSIM's
-    alpha: float = 0.5  # weight of the rate
-    validation_images: int = 24
-    validation_size: int = 256
-    seed: int = 0
-    # How it is run and watched, which changes nothing else.
-    devices: str = "auto"  # see `distribution.scope`
-    fuse: bool = True  # the loss by XLA, on TensorFlow: a tenth faster, seconds later
-    profile: tuple[int, int] | None = None  # first and last step of a profile, into the logs
-
-
-def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
+def train(
+    config,
+    photos,
+    options: EmbeddedOptions,
+    workdir,
+    resume=False,
+    initial_preset=None,
+    extra_callbacks=(),
+):
     """Trains an embedded codec; see the module's docstring.
 
     Args:

@@ -34,6 +34,7 @@ from rnn_codec.errors import CodecError
 from rnn_codec.hybrid import losses
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.hybrid.options import HybridOptions
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import metrics
 from rnn_codec.standard import codecs as base_codecs
@@ -59,28 +60,6 @@ _QUALITY_POWER = 1.5
 _OTHERS_SHARE = 1 / 2
 
 _VALIDATION_QUALITIES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class HybridOptions:
-    """What a run is, apart from the networks and the photographs."""
-
-    steps: int = 40_000  # of all networks together
-    steps_per_epoch: int = 500  # between checkpoints, validations and changes of turn
-    batch_size: int = 16
-    patch_size: int = 96
-    compact_every: int = 4  # epochs, of which the last is ComCNN's
-    rate_weight: float = 2.5  # of ComCNN's bits: dB for each doubling; 0 is the paper's
-    learning_rate: float = 1e-3
-    compact_learning_rate: float = 1e-4  # of ComCNN; the paper's, too, is a tenth
-    warmup_steps: int = 100  # of each network
-    clip_norm: float = 1.0
-    precision: str = "float32"  # or mixed_bfloat16
-    maximum_downscale: float = 2.0
-    other_bases: tuple = ()  # standard codecs of half of the batches, at all their qualities
-    validation_images: int = 8
-    validation_size: int = 192
-    seed: int = 0
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -318,7 +297,15 @@ class Validation(progress.StepCallback):
         return {"loss": -float(np.mean(at_reference)), **figures}
 
 
-def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
+def train(
+    config,
+    photos,
+    options: HybridOptions,
+    workdir,
+    resume=False,
+    initial_preset=None,
+    extra_callbacks=(),
+):
     """Trains a hybrid codec; see the module's docstring.
 
     Args:

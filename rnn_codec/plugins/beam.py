@@ -82,13 +82,13 @@ class Encoding:
     Args:
         preset: str. Name, or a folder that every worker can read. Defaults to the default preset.
         target: `Target`.
-        entropy: str. As for `Codec.encode`.
+        options: dictionary. What the codec's `encode_picture` takes besides.
         max_pixels: int. Pictures with more are refused.
     """
 
     preset: str | None = None
     target: Target = Target()
-    entropy: str | None = None
+    options: dict = dataclasses.field(default_factory=dict)
     max_pixels: int = reading.DEFAULT_MAX_PIXELS
 
     @property
@@ -102,7 +102,7 @@ class Encoding:
         """The bytes of the result, and the columns of the table that tell of it."""
         picture = reading.read_picture(data, self.max_pixels, name)
         with _NETWORK:
-            encoded = codec.encode_picture(picture, self.target, self.entropy)
+            encoded = codec.encode_picture(picture, self.target, **self.options)
         return encoded.data, {
             "width": picture.width,
             "height": picture.height,

@@ -23,27 +23,13 @@ from rnn_codec import presets, storage
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
 from rnn_codec.recurrent import progressive
+from rnn_codec.recurrent.options import ContextOptions
 from rnn_codec.training import checkpoints, data, progress, run, tensorboard
 
 PLANES_FILE = "planes.npz"
 
 _HELD = 48  # crops to validate on
 _WARMUP_STEPS = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class ContextOptions:
-    """What a run is, apart from the codec and the photographs."""
-
-    steps: int = 3_000
-    steps_per_epoch: int = 250
-    batch_size: int = 8
-    crop_size: int = 320  # pixels, of the one crop of each photograph
-    crops: int = 1_000  # at most one of each photograph
-    features: int = 64
-    quantised: bool = True  # without, a network in float that cannot be stored: for comparison
-    learning_rate: float = 2e-3
-    seed: int = 0
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -207,7 +193,7 @@ def signs(planes):
     return 2.0 * planes.astype(np.float32) - 1.0
 
 
-def train(preset, photos, options, workdir, resume=False):
+def train(preset, photos, options: ContextOptions, workdir, resume=False):
     """Trains a context model for a preset; see the module's docstring.
 
     Args:
@@ -316,8 +302,8 @@ def coded_crops(preset, photos, options, workdir):
         # One of each photograph, as far as they are large enough.
         source = types.SimpleNamespace(validation=items, load=photos.load)
         count = min(limit, len(items))
-        crops = data.validation_patches(source, count, options.crop_size, options.seed)
-        logging.info("coding %d crops of %d pixels", count, options.crop_size)
+        crops = data.validation_patches(source, count, options.patch_size, options.seed)
+        logging.info("coding %d crops of %d pixels", count, options.patch_size)
         coded.append(np.stack([_code(steps, preset.config, crop) for crop in tqdm(crops)]))
     training_bits, held_bits = (np.packbits(planes, axis=-1) for planes in coded)
     buffer = io.BytesIO()
@@ -349,7 +335,7 @@ def _key(preset, photos, options):
     """What the planes depend on: a string."""
     codec = dataclasses.replace(preset, context=None).identity.hex()
     # Of two sets of photographs, a crop here and there tells.
-    sample = data.validation_patches(photos, 4, options.crop_size, options.seed)
+    sample = data.validation_patches(photos, 4, options.patch_size, options.seed)
     digest = hashlib.sha256(sample.tobytes()).hexdigest()
     counts = f"{len(photos.training)} {len(photos.validation)}"
-    return f"{codec} {options.crop_size} {options.crops} {options.seed} {counts} {digest}"
+    return f"{codec} {options.patch_size} {options.crops} {options.seed} {counts} {digest}"

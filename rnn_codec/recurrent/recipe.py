@@ -5,7 +5,6 @@ checkpoint of the work folder if asked to, and fits in epochs of `steps_per_epoc
 validation with the averaged weights. What the work folder holds: `training.run`.
 """
 
-import dataclasses
 import itertools
 import math
 import os
@@ -20,36 +19,11 @@ from rnn_codec.errors import CodecError
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.recurrent import losses, progressive
 from rnn_codec.recurrent.config import STRIDE
+from rnn_codec.recurrent.options import TrainingOptions
 from rnn_codec.training import data, progress, run, similarity, tensorboard
 
 # Of the validation crops, so many are shown in TensorBoard.
 _SHOWN_IMAGES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """What a run is, apart from the network and the photographs. Defaults train the product."""
-
-    steps: int = 100_000
-    steps_per_epoch: int = 1_000  # between checkpoints and validations
-    batch_size: int = 16
-    patch_size: int = 64
-    iterations: int | None = None  # of the loop while training; the config's if None
-    loss: str = "perceptual"
-    learning_rate: float = 1e-3
-    warmup_steps: int = 500
-    clip_norm: float = 1.0
-    ema_momentum: float = 0.999
-    precision: str = "float32"  # or mixed_bfloat16
-    maximum_downscale: float = 2.0
-    hard_tiles: int | None = None
-    validation_images: int = 24
-    validation_size: int = 192  # at least 161, or the coarsest scale of MS-SSIM is cut short
-    seed: int = 0
-    # How it is run and watched, which changes nothing else.
-    devices: str = "auto"  # see `distribution.scope`
-    graph: bool = False  # into the logs (TensorFlow only)
-    profile: tuple[int, int] | None = None  # first and last step of a profile, into the logs
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -111,7 +85,15 @@ class PlaneEntropy(keras.metrics.Metric):
         return run.by_iteration(self.name, ops.mean(entropy, axis=-1))
 
 
-def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
+def train(
+    config,
+    photos,
+    options: TrainingOptions,
+    workdir,
+    resume=False,
+    initial_preset=None,
+    extra_callbacks=(),
+):
     """Trains a codec; see the module's docstring.
 
     Args:
@@ -130,6 +112,15 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         CodecError: the work folder holds another run or cannot be written, the options do not fit
             the data or the devices, or the loss ceased to be finite.
     """
+    if (options.iterations or 1) > config.iterations:
+        raise CodecError(
+            f"--iterations={options.iterations}: expected at most the {config.iterations} of the "
+            "configuration; raise --max_iterations too"
+        )
+    if options.loss not in losses.LOSSES:
+        raise CodecError(
+            f"--loss={options.loss}: expected one of {', '.join(losses.LOSSES)}; name another"
+        )
     run.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     with (
