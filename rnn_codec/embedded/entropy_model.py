@@ -244,10 +244,15 @@ class PlaneSums:
             magnitudes, signed: int `[L, C]`. Levels added, and what was added to indices.
         """
         model, lattice = self._model, self._lattice
-        kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
-        added = np.concatenate([magnitudes, 2 * signed]).astype(model.arithmetic.dtype)
+        # Most channels of a run add nothing at all.
+        adds = np.flatnonzero(signed.any(axis=1))
+        if not len(adds):
+            return
+        channels = np.arange(model.out.shape[1])[channels][adds]
+        added = np.concatenate([magnitudes[adds], 2 * signed[adds]]).astype(model.arithmetic.dtype)
         halves = np.zeros((2, *added.shape), added.dtype)
         halves[half] = added
+        kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
         kernel = kernel.reshape(3, 3, len(added), -1)
         self._sums += lattice.split(convolve(lattice.join(halves), _flat_kernel(kernel)))
 

@@ -128,7 +128,8 @@ class _RunCoder:
             step.run(sink, magnitude, negative)
             magnitudes.append(magnitude)
             negatives.append(negative)
-            if model.signed:
+            if model.signed and not (half and last == self.model.latents):
+                # Something follows that sees what this half added.
                 known = entropy_model.levels_of(2 * before).astype(np.int16)
                 added = entropy_model.levels_of(magnitude) - known
                 signed = entropy_model.with_sign(magnitude - 2 * before, negative)
