@@ -37,7 +37,9 @@ def main(argv):
         model = entropy_model.EntropyModel({name: file[name] for name in file.files})
     pictures = _pictures()
     found = np.mean([_measure(network, rate, model, picture) for picture in pictures], axis=0)
-    print(f"{len(pictures)} photographs of {np.mean([p.size / 3e6 for p in pictures]):.2f} megapixels")
+    print(
+        f"{len(pictures)} photographs of {np.mean([p.size / 3e6 for p in pictures]):.2f} megapixels"
+    )
     header = "iteration bytes bpp estimate payload psnr_db lost_db coded".split()
     print(_ROW.format(*header))
     for iteration, row in enumerate(found, 1):
@@ -102,7 +104,16 @@ def _measure(network, rate, model, picture):
         psnr = [_psnr(network, picture, i, plane) for i in (decoder.index(), true)]
         bits = 8 * size / (picture.size / 3)
         estimate = _estimate(rate, true, plane)
-        figures.append((size, bits, estimate, psnr[0], psnr[1] - psnr[0], (encoder.coded - before) / index.size))
+        figures.append(
+            (
+                size,
+                bits,
+                estimate,
+                psnr[0],
+                psnr[1] - psnr[0],
+                (encoder.coded - before) / index.size,
+            )
+        )
     return np.array(figures)
 
 
@@ -153,12 +164,15 @@ def _time(network, model, picture):
     synthesise = _compiled(lambda i: network.reconstruct(i, plane, sent))
     synthesise(known)
     # In turns, so that both meet the same machine.
-    times = np.array([(_seconds(decode), _seconds(lambda: synthesise(known)))
-                      for _ in range(_RUNS.value)]).min(axis=0)
+    times = np.array(
+        [(_seconds(decode), _seconds(lambda: synthesise(known))) for _ in range(_RUNS.value)]
+    ).min(axis=0)
     size = sum(len(run[-1]) for run in payloads)
-    print(f"{picture.shape[1]}x{picture.shape[0]}, iteration {_TIMED_PLANES}, {size} bytes, "
-          f"{encoder.events} events: encoding {encoding:.3f} s, decoding {times[0]:.3f} s, "
-          f"synthesis {times[1]:.3f} s")
+    print(
+        f"{picture.shape[1]}x{picture.shape[0]}, iteration {_TIMED_PLANES}, {size} bytes, "
+        f"{encoder.events} events: encoding {encoding:.3f} s, decoding {times[0]:.3f} s, "
+        f"synthesis {times[1]:.3f} s"
+    )
 
 
 def _compiled(function):

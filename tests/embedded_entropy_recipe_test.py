@@ -26,7 +26,13 @@ from tests import entropy_models, testing
 PLANES, LATENTS = 4, 10
 CONFIG = EmbeddedConfig("tiny", channels=4, latents=LATENTS, iterations=PLANES)
 OPTIONS = entropy_recipe.EntropyOptions(
-    steps=4, steps_per_epoch=2, batch_size=2, crop_size=64, crops=4, mixed=4, features=8,
+    steps=4,
+    steps_per_epoch=2,
+    batch_size=2,
+    crop_size=64,
+    crops=4,
+    mixed=4,
+    features=8,
     signed_features=8,
 )
 

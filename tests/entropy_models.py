@@ -12,9 +12,7 @@ def arrays(seed=0, planes=PLANES, latents=LATENTS, scale=25, threshold=-24):
     rng = np.random.default_rng(seed)
     mixed, features = [0] + [4] * (planes - 1), [6] * planes
     found = {}
-    for name, (shape, kind) in entropy_model.shapes(
-        planes, latents, RUNS, mixed, features
-    ).items():
+    for name, (shape, kind) in entropy_model.shapes(planes, latents, RUNS, mixed, features).items():
         values = rng.normal(0, scale, shape)
         found[name] = np.clip(values, -127, 127).astype(kind)
     for name in found:

@@ -88,9 +88,7 @@ class _RunCoder:
                 self._levels = entropy_model.levels_of(self._magnitude)
             else:
                 self._levels = np.zeros(self._magnitude.shape, np.uint8)
-            self._sums = model.begin(
-                self._lattice, self._levels, self._magnitude, self._negative
-            )
+            self._sums = model.begin(self._lattice, self._levels, self._magnitude, self._negative)
 
     def _end_run(self, last):
         self.channel = last
