@@ -2,7 +2,9 @@
 #
 #   make demo    compress photographs with the shipped network, restore, print and draw
 #   make test    the tests, on TensorFlow, on JAX where no TensorFlow is, and of the Beam pipeline
+#   make test-fast   those in which no network runs: under a minute
 #   make lint    style
+#   make house   rooms, floors and imports of the package, drawn and checked
 #   make fuzz    hostile files, millions of them: PARSER_RUNS and DECODER_RUNS (fuzz/README.md)
 #
 # Stamps: an environment is made anew when what it installs changes.
@@ -14,7 +16,7 @@ JAX_VENV := .venv-jax
 BEAM_VENV := .venv-beam
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fuzz clean
+.PHONY: demo test test-fast lint house fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
@@ -23,9 +25,9 @@ demo: $(VENV)/installed
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 # What does not compute on Keras itself is tested once.
-ONCE := adaptive_model base_codecs bitstream data evaluate evaluation_codecs \
-	evaluation_curves evaluation_measures evaluation_runner files image_io planes range_coder \
-	report targets tasks
+ONCE := adaptive_model bitstream data evaluate evaluation_codecs evaluation_curves \
+	evaluation_measures evaluation_runner files house metrics pictures planes range_coder report \
+	runs standard_codecs targets tasks
 
 test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	$(BIN)/python $(PYTEST)
@@ -33,9 +35,17 @@ test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 		$(ONCE:%=--ignore=tests/%_test.py)
 	$(BEAM_VENV)/bin/python -m pytest -q tests/beam_test.py
 
+# No backend compiles anything here: tests/conftest.py sees to it.
+test-fast: $(VENV)/installed
+	$(BIN)/python $(PYTEST) -m "not network"
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Who imports whom: a drawing, and what is wrong with it. Needs nothing but Python.
+house:
+	$(PYTHON) tools/house.py
 
 # atheris has wheels for Linux only, for Python 3.11 to 3.14.
 PARSER_RUNS ?= 5000000

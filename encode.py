@@ -1,6 +1,6 @@
 """Encodes pictures: python encode.py --help."""
 
-from rnn_codec.commands import encode
+from rnn_codec.commands import encode, scripts
 
 if __name__ == "__main__":
-    encode.run()
+    scripts.run(encode.COMMAND)

@@ -1,6 +1,6 @@
-"""Measures codecs on a folder of images: python evaluate.py --help."""
+"""Measures codecs: python evaluate.py --help."""
 
-from rnn_codec.commands import evaluate
+from rnn_codec.commands import evaluate, scripts
 
 if __name__ == "__main__":
-    evaluate.run()
+    scripts.run(evaluate.COMMAND)

@@ -4,7 +4,7 @@ import re
 
 import setuptools
 
-with open("rnn_codec/__init__.py", encoding="utf-8") as file:
+with open("rnn_codec/version.py", encoding="utf-8") as file:
     version = re.search(r'^__version__ = "(.+)"$', file.read(), re.MULTILINE).group(1)
 with open("README.md", encoding="utf-8") as file:
     readme = file.read()
@@ -30,8 +30,15 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require={
-        "train": ["tensorboard>=2.21", "tensorflow-datasets"],
-        "eval": ["bjontegaard", "imagecodecs", "matplotlib", "psnr-hvsm", "scikit-image"],
+        "train": ["ssimulacra2>=0.3", "tensorboard>=2.21", "tensorflow-datasets"],
+        "eval": [
+            "bjontegaard",
+            "imagecodecs",
+            "matplotlib",
+            "psnr-hvsm",
+            "scikit-image",
+            "ssimulacra2>=0.3",
+        ],
         "baselines-gpl": ["pillow-heif"],
         "beam": ["apache-beam>=2.77"],
         "jax": ["jax"],
@@ -40,12 +47,7 @@ setuptools.setup(
     },
     entry_points={
         "console_scripts": [
-            "rnn-codec-encode = rnn_codec.commands.encode:run",
-            "rnn-codec-decode = rnn_codec.commands.decode:run",
-            "rnn-codec-train = rnn_codec.commands.train:run",
-            "rnn-codec-evaluate = rnn_codec.commands.evaluate:run",
-            "rnn-codec-presets = rnn_codec.commands.presets:run",
-            "rnn-codec-beam = rnn_codec.commands.beam:run",
+            "rnnc = rnn_codec.commands.rnnc:main",
         ]
     },
 )

@@ -1,6 +1,6 @@
 """Trains a codec: python train.py --help."""
 
-from rnn_codec.commands import train
+from rnn_codec.commands import scripts, train
 
 if __name__ == "__main__":
-    train.run()
+    scripts.run(train.COMMAND)

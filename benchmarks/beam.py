@@ -2,7 +2,7 @@
 
     python benchmarks/beam.py --photos=FOLDER --iterations=8
 
-Each count of workers is a run of `rnn_codec.commands.beam` of its own. `all` is with everything:
+Each count of workers is a run of `rnnc beam` of its own. `all` is with everything:
 start of Beam and of the workers, imports, loading, the table. `working` is what remains when the
 set is large: pictures over the seconds that workers spent on them, from the table. Every worker
 has --threads threads, so the ratio is what a second process of the same size brings.
@@ -53,7 +53,7 @@ def _run(workers, folder):
     ]
     if _PRESET.value:
         arguments.append(f"--preset={_PRESET.value}")
-    command = [sys.executable, "-m", "rnn_codec.commands.beam", *arguments]
+    command = [sys.executable, "-m", "rnn_codec", "beam", *arguments]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(_THREADS.value),

@@ -25,7 +25,7 @@ def run(check):
     corpus = pathlib.Path(sys.argv[1])
     if not corpus.is_file():
         corpus.mkdir(parents=True, exist_ok=True)
-        for index, seed in enumerate(hostile.SEEDS):
+        for index, seed in enumerate(hostile.SEEDS + hostile.MADE):
             (corpus / f"golden_{index:02d}").write_bytes(seed)
     atheris.Setup(sys.argv, check, custom_mutator=_mutate)
     atheris.Fuzz()

@@ -11,7 +11,7 @@ rnn_codec.read_info(data)
 import importlib
 from typing import TYPE_CHECKING
 
-from rnn_codec.container.bitstream import Limits, read_info, truncate
+from rnn_codec.container.bitstream import Limits, truncate
 from rnn_codec.errors import (
     BitstreamError,
     CodecError,
@@ -20,13 +20,13 @@ from rnn_codec.errors import (
     PresetError,
 )
 from rnn_codec.targets import Target
+from rnn_codec.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rnn_codec.codec import Codec, Encoded
     from rnn_codec.loading import decode, encode, load
     from rnn_codec.pictures.picture import Picture
-
-__version__ = "0.8.0"
+    from rnn_codec.standard.codecs import read_info
 
 __all__ = [
     "BitstreamError",
@@ -55,6 +55,7 @@ _LATER = {
     "decode": "loading",
     "encode": "loading",
     "load": "loading",
+    "read_info": "standard.codecs",
 }
 
 

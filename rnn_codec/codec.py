@@ -325,23 +325,6 @@ def _caught(function, *arguments, **options):
         return error.with_traceback(None)  # which would keep the pictures alive
 
 
-def frame_of(contents):
-    """A picture without pixels that mean anything: size, alpha, metadata, warnings of a file."""
-    header, metadata, warnings = contents.header, contents.metadata, contents.warnings
-    alpha = None
-    if contents.alpha is not None:
-        alpha = reading.decode_alpha(contents.alpha, header.width, header.height)
-    shape = (header.height, header.width, 3) if header.is_rgb else (header.height, header.width)
-    return Picture(
-        pixels=np.broadcast_to(np.uint8(0), shape),  # takes no memory
-        alpha=alpha,
-        icc_profile=metadata.icc_profile,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        warnings=warnings,
-    )
-
-
 def check_similarity_target(target, picture):
     """Raises `CodecError` where a picture is too small for the figure that a target names."""
     if target.target_msssim is not None and min(picture.pixels.shape[:2]) < metrics.MINIMUM_SIDE:
@@ -358,9 +341,20 @@ def reaches(target, original, restored):
     return metrics.ms_ssim(original, restored) >= target.target_msssim
 
 
-def check_held(counts, contents):
-    """Raises `BitstreamError` for iteration counts that a file does not hold."""
-    held = len(contents.planes)
+def check_held(counts, contents, field="planes"):
+    """Raises `BitstreamError` for iteration counts that a file does not hold.
+
+    Args:
+        counts: sequence of int, from 1.
+        contents: `bitstream.Contents`.
+        field: str. Which of them has the picture in files that the codec writes.
+    """
+    if not getattr(contents, field):
+        raise BitstreamError(
+            f"expected a file of {field}, received one that holds its picture in another way; it "
+            "was not written by this codec"
+        )
+    held = contents.iterations
     absent = [count for count in counts if count not in range(1, held + 1)]
     if absent:
         raise BitstreamError(

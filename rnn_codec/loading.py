@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rnn_codec import presets, wings
 from rnn_codec.container import bitstream
 from rnn_codec.errors import ModelMismatchError
+from rnn_codec.frames import lossless_picture
+from rnn_codec.pictures.picture import to_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +58,8 @@ def decode(data: bytes, iterations: int | None = None, strict: bool = False) -> 
         CodecError: as for `Codec.decode`, or the preset is not known here.
     """
     identity = bytes.fromhex(bitstream.read_info(data).model_id)
+    if identity == bitstream.NO_MODEL:
+        return to_array(lossless_picture(bitstream.read(data, strict)))
     return _kept(preset_of(identity), identity).decode(data, iterations, strict)
 
 

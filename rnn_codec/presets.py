@@ -2,7 +2,8 @@
 
 A preset is a folder with `config.json`, `model.weights.npz` (float16 arrays, no pickles: loading
 runs no code), `README.md`, the model card, and, once its context model is trained, `context.npz`
-(integers). Those that ship lie in `weights/` beside this module.
+(integers). Those that ship lie in `weights/` beside this module. `training.npz`, if it is there,
+has what only serves to train on: it is no part of the identity, and is read when asked for.
 
 `config.json` names the wing (`"codec"`) and states the preset's identity, which every file that
 the preset writes carries. So a file finds its preset without any weights being read; when weights
@@ -22,7 +23,6 @@ import numpy as np
 
 from rnn_codec import storage, wings
 from rnn_codec.configuration import JsonConfig
-from rnn_codec.entropy import context_model
 from rnn_codec.errors import PresetError
 
 CONFIGS = {config.name: config for wing in wings.every() for config in wing.presets}
@@ -35,6 +35,7 @@ PATH_VARIABLE = "RNN_CODEC_PRESETS"
 _FIRST_WING = "recurrent"
 
 _CONFIG_FILE, _WEIGHTS_FILE, _CONTEXT_FILE = "config.json", "model.weights.npz", "context.npz"
+_TRAINING_FILE = "training.npz"
 _SHIPPED = os.path.join(os.path.dirname(__file__), "weights")
 _IDENTITY_BYTES = 8
 _MAX_UNPACKED_BYTES = 2**30  # of an archive of weights; the largest network here has 64 MB
@@ -46,9 +47,10 @@ class Preset:
 
     config: JsonConfig
     weights: dict[str, np.ndarray] | None  # variable path -> float16 array
-    context: dict[str, np.ndarray] | None = None  # of a `context_model.ContextModel`, integers
+    context: dict[str, np.ndarray] | None = None  # of the entropy coder's model, integers
+    training: dict[str, np.ndarray] | None = None  # float16, of what only training needs
 
-    @functools.cached_property
+    @property
     def identity(self) -> bytes:
         """8 bytes that name the model in a file: a hash of configuration and weights.
 
@@ -73,12 +75,13 @@ def shipped() -> list[str]:
     return [name for name in CONFIGS if os.path.isdir(os.path.join(_SHIPPED, name))]
 
 
-def load(name: str | None = None, load_weights: bool = True) -> Preset:
+def load(name: str | None = None, load_weights: bool = True, load_training: bool = False) -> Preset:
     """The preset of a name, or of a folder that `save` wrote.
 
     Args:
         name: str. Defaults to the default preset.
         load_weights: bool. Without, the weights are None.
+        load_training: bool. Whether to read what only training needs, too, if it is there.
 
     Raises:
         PresetError: unknown, damaged, or without weights.
@@ -101,7 +104,11 @@ def load(name: str | None = None, load_weights: bool = True) -> Preset:
     if not load_weights:
         return Preset(config, None)
     weights = _read_arrays(os.path.join(folder, _WEIGHTS_FILE))
-    preset = Preset(config, weights, _read_context(folder, config))
+    training_path = os.path.join(folder, _TRAINING_FILE)
+    training = None
+    if load_training and os.path.exists(training_path):
+        training = _read_arrays(training_path)
+    preset = Preset(config, weights, _read_context(folder, config), training)
     if stated not in (None, preset.identity):
         raise PresetError(
             f"{config_path}: expected weights of model {stated.hex()}, received those of model "
@@ -156,10 +163,12 @@ def _computed_identity(folder, modified):
 
 def from_network(network: Any) -> Preset:
     """The preset of a network as it is now."""
-    weights = {}
-    for variable in network.weights:
-        weights[variable.path] = np.asarray(variable).astype(np.float16)
-    return Preset(network.config, weights)
+    return Preset(network.config, float16_arrays(network.weights))
+
+
+def float16_arrays(variables: Any) -> dict[str, np.ndarray]:
+    """Variables as a preset keeps them: path to array."""
+    return {variable.path: np.asarray(variable).astype(np.float16) for variable in variables}
 
 
 def assign(preset: Preset, network: Any) -> None:
@@ -189,6 +198,8 @@ def save(preset: Preset, folder: str) -> None:
         _write_arrays(path, preset.context)
     elif os.path.exists(path):
         os.remove(path)  # it was of other weights
+    if preset.training is not None:
+        _write_arrays(os.path.join(folder, _TRAINING_FILE), preset.training)
     kind = {"codec": wings.of(preset.config).name, "identity": preset.identity.hex()}
     text = json.dumps({**kind, **preset.config.to_dict()}, indent=2) + "\n"
     storage.write_atomically(os.path.join(folder, _CONFIG_FILE), text.encode())
@@ -227,7 +238,6 @@ def _read_context(folder, config):
         return None
     context = _read_arrays(path)
     try:
-        context_model.check(context)
         check(context, config)
     except ValueError as error:
         raise PresetError(f"{path}: {error}") from error

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 
 from rnn_codec.errors import CodecError
+from rnn_codec.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +15,21 @@ class Target:
     qualities, the fewest iterations that reach them.
     """
 
-    iterations: int | None = None
-    target_bpp: float | None = None  # bits per pixel
-    target_bytes: int | None = None
-    target_psnr: float | None = None  # dB
-    target_msssim: float | None = None  # 0 to 1
+    iterations: int | None = option(
+        None, "Stop after this many iterations. By default the file holds them all.", common=True
+    )
+    target_bpp: float | None = option(
+        None, "Make the whole file no larger than this many bits per pixel."
+    )
+    target_bytes: int | None = option(
+        None, "Make the whole file no larger than this many bytes.", common=True
+    )
+    target_psnr: float | None = option(
+        None, "Make the file as small as reaches this PSNR, in dB.", common=True
+    )
+    target_msssim: float | None = option(
+        None, "Make the file as small as reaches this MS-SSIM, from 0 to 1."
+    )
 
     def __post_init__(self):
         given = {name: value for name, value in vars(self).items() if value is not None}

@@ -15,9 +15,28 @@ import importlib
 from typing import Any
 
 from rnn_codec.configuration import JsonConfig
+from rnn_codec.options import NoOptions
 
 # The first preset of the first wing is the default.
-_FOLDERS = ("recurrent", "hybrid")
+_FOLDERS = ("recurrent", "hybrid", "embedded")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the command `train` is told of one kind of training."""
+
+    name: str  # of --model
+    summary: str  # what is trained, for --model's help: "the recurrent codec"
+    # A dataclass of options: what a run is, apart from network and photographs. It has a
+    # `patch_size`, the least that a side of a photograph must have.
+    options: type
+    # (config, photos, options, workdir, resume, initial_preset) -> figures; the config has the
+    # changes, and the preset is None unless it is to start from trained weights.
+    train: Callable[..., Any]
+    # A dataclass of options that replace something of the preset's configuration, and do so in
+    # `apply(config)`, which returns a configuration or raises `ValueError`.
+    changes: type = NoOptions
+    needs_weights: bool = False  # whether it trains something for a preset that has weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +51,12 @@ class Wing:
     presets: tuple[JsonConfig, ...]  # those known by name, the wing's default first
     make_codec: Callable[..., Any]  # (preset, precision, arithmetic) -> `codec.Codec`
     measure: Callable[[Any], Any]  # config -> `layers.complexity.Complexity`
-    encode_options: tuple[str, ...]  # what `encode_picture` takes besides the target
     rates: str  # what one file, or one call, chooses a rate by: "iterations" or "quality"
+    # Dataclasses of options (`options.option`): what `encode_picture` and `decode_picture` take
+    # besides what all wings' do, as keyword arguments.
+    encode_options: type = NoOptions
+    decode_options: type = NoOptions
+    recipes: tuple[Recipe, ...] = ()  # by which `train.py --model=...` trains; the first is its own
     restores: bool = False  # whether the codec has `restore_picture`, for other codecs' pictures
     # (arrays, config): raises `ValueError` for a context model of another configuration. None: the
     # wing's presets have no context model.
@@ -54,6 +77,11 @@ def every() -> tuple[Wing, ...]:
 def named(name: str) -> Wing:
     """The wing of a name; `LookupError` if there is none."""
     return {wing.name: wing for wing in every()}[name]
+
+
+def recipes() -> dict[str, tuple[Wing, Recipe]]:
+    """All recipes by their name, each with the wing whose it is."""
+    return {recipe.name: (wing, recipe) for wing in every() for recipe in wing.recipes}
 
 
 def of(config: JsonConfig) -> Wing:

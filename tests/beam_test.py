@@ -11,12 +11,13 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl import flags
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
 import pytest
 import testing
+
+pytestmark = pytest.mark.network
 
 pytest.importorskip("apache_beam", reason="the pipeline needs the extra [beam]")
 
@@ -267,19 +268,23 @@ class RunTest(BeamTest):
 class CommandTest(BeamTest):
     def run_command(self, *arguments):
         """Exit code and stderr, in this process."""
-        module = testing.load_command("beam")
         err = io.StringIO()
         with mock.patch.object(sys, "stderr", err):
-            code = module.main(flags.FLAGS(["beam", *arguments], known_only=True))
+            code = testing.call("beam", *arguments)
         return code, err.getvalue()
 
     @parameterized.parameters(
         ([], "expected encode or decode as the first argument, received None"),
         (["shrink"], "expected encode or decode as the first argument, received shrink"),
         (["encode"], "expected at least one --input"),
-        (["encode", "--input=a", "--targt_bpp=1"], "--targt_bpp: expected a flag of this command"),
+        (
+            ["encode", "--input=a", "--targt_bpp=1"],
+            "--targt_bpp: expected an option of this command",
+        ),
         (["encode", "--input=a", "--target_bpp=0"], "expected target_bpp to be a number above 0"),
         (["encode", "--input=a"], "a: expected files with the extensions .apng, "),
+        (["encode", "--input=a", "--strict"], "--strict: has no meaning with encode; leave it out"),
+        (["decode", "--input=a", "--entropy=raw"], "--entropy: has no meaning with decode; leave"),
     )
     def test_faults(self, arguments, message):
         code, text = self.run_command(*arguments, "--output=out")
@@ -299,7 +304,7 @@ class CommandTest(BeamTest):
         for number in range(200):
             self.save(f"pics/{number % 4}/{number:03d}.png", seed=number)
         self.make(*broken)
-        command = [sys.executable, "-X", "importtime", "-m", "rnn_codec.commands.beam", "encode"]
+        command = [sys.executable, "-X", "importtime", "-m", "rnn_codec", "beam", "encode"]
         arguments = ["--input=pics/**", "--output=codes", f"--preset={testing.preset_folder()}"]
         process = subprocess.run(
             [*command, *arguments, "--direct_num_workers=2"], capture_output=True, text=True

@@ -2,13 +2,23 @@
 
 import dataclasses
 import json
-import pathlib
 import random
 import re
 import subprocess
 import sys
 
 from absl.testing import absltest, parameterized
+from format_files import (
+    MODEL_ID,
+    ROOT,
+    SETTINGS,
+    documented_dump,
+    documented_rows,
+    documented_variables,
+    make_chunk,
+    make_file,
+    make_header,
+)
 import google_crc32c
 import hypothesis
 from hypothesis import strategies as st
@@ -17,37 +27,9 @@ from rnn_codec.container import bitstream
 from rnn_codec.container.bitstream import Header, Limits, Metadata, Plane
 from rnn_codec.errors import BitstreamError
 
-MODEL_ID = bytes.fromhex("0123456789abcdef")
 PLANES = (Plane(bitstream.RAW, b"first"), Plane(1, b""), Plane(2, b"the third"))
 METADATA = Metadata(icc_profile=b"a profile", exif=b"Exif\0\0", xmp=b"<xmp/>")
 ALPHA = b"a PNG stream"
-
-ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENT = ROOT / "docs" / "bitstream.md"
-
-SETTINGS = hypothesis.settings(max_examples=60, deadline=None, database=None)
-
-
-def make_header(**changes):
-    fields = dict(
-        width=200, height=100, is_rgb=True, has_alpha=False, iterations=3, model_id=MODEL_ID
-    )
-    return Header(**(fields | changes))
-
-
-def make_chunk(kind, body):
-    """One chunk with a body below 128 bytes, written without the module under test."""
-    fields = kind + bytes([len(body)]) + body
-    return fields + google_crc32c.value(fields).to_bytes(4, "little")
-
-
-def make_file(*chunks, **changes):
-    """A file of any chunks after an intact header."""
-    header = make_header(**changes)
-    planes = [Plane(0, b"")] * header.iterations
-    only_planes = bitstream.write(header, planes, alpha=b"" if header.has_alpha else None)
-    header_bytes = 26  # 200 takes two bytes
-    return only_planes[:header_bytes] + b"".join(chunks)
 
 
 def plane_chunk(iteration, payload=b"bits"):
@@ -193,10 +175,7 @@ class FormatTest(parameterized.TestCase):
         self.assertEqual(data[11 : 11 + length].hex(" "), expected)
 
     def test_documented_example_is_what_write_makes(self):
-        (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-        variables = {}
-        exec(code, variables)
-        self.assertEqual(documented_dump(), variables["data"])
+        self.assertEqual(documented_dump(), documented_variables()["data"])
 
     def test_documented_dump_reads_as_the_document_says(self):
         contents = bitstream.read(documented_dump(), strict=True)
@@ -206,25 +185,7 @@ class FormatTest(parameterized.TestCase):
         self.assertEqual(contents.plane_ends, (47, 57))
 
     def test_documented_table_covers_every_byte(self):
-        rows = re.findall(r"^\| (\d+) \| `([0-9a-f ]+)` \|", DOCUMENT.read_text(), re.MULTILINE)
-        position, data = 0, b""
-        for offset, text in rows:
-            self.assertEqual(int(offset), position)
-            data += bytes.fromhex(text)
-            position = len(data)
-        self.assertEqual(data, documented_dump())
-
-
-def documented_dump():
-    """The bytes of the hex dump in the document; its text column has to agree with them."""
-    data = b""
-    lines = re.findall(r"^([0-9a-f]{8})  ([0-9a-f ]{47})  \|(.+)\|$", DOCUMENT.read_text(), re.M)
-    for offset, text, characters in lines:
-        row = bytes.fromhex(text)
-        assert int(offset, 16) == len(data), offset
-        assert characters == "".join(chr(b) if 32 <= b < 127 else "." for b in row), characters
-        data += row
-    return data
+        self.assertEqual(documented_rows(), documented_dump())
 
 
 class DamageTest(parameterized.TestCase):

@@ -10,33 +10,32 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl import app, flags
 from absl.testing import absltest, parameterized
 from PIL import Image
 import testing
 
-from rnn_codec.evaluation import codecs, curves, report, runner
+from rnn_codec.evaluation import curves, report, runner
+from rnn_codec.standard import peers
+from rnn_codec.standard.codecs import Jpeg, PillowFormat
+from rnn_codec.standard.peers import Peer
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-class Jpeg(codecs.Jpeg420):
-    """Three settings instead of a dozen."""
-
-    settings = (5, 30, 90)
-
-
-class Png(codecs.PillowCodec):
+class Png(PillowFormat):
     """A codec that a user adds: one small class."""
 
     name = "png"
     image_format = "PNG"
     feature = "zlib"
-    settings = (1, 9)
     options = {}
 
     def rate_option(self, quality, channels):
         return {"compress_level": quality}
+
+
+# Three settings of JPEG instead of a dozen.
+PEERS = {"jpeg420": Peer(Jpeg, (5, 30, 90)), "png": Peer(Png, (1, 9))}
 
 
 class EvaluateTest(parameterized.TestCase):
@@ -47,8 +46,7 @@ class EvaluateTest(parameterized.TestCase):
         folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.images, self.output = folder / "images", folder / "output"
         self.images.mkdir()
-        replaced = {"jpeg420": Jpeg, "png": Png}
-        self.enter_context(mock.patch.dict(codecs.CODECS, replaced))
+        self.enter_context(mock.patch.dict(peers.PEERS, PEERS))
         # Plots take longer than all the rest; one test has them.
         self.write_report = report.write
         self.report = self.enter_context(mock.patch.object(report, "write"))
@@ -58,7 +56,6 @@ class EvaluateTest(parameterized.TestCase):
 
     def main(self, *args):
         """Runs the command in this process: exit code, standard output, stderr."""
-        module = testing.load_command("evaluate")
         defaults = {
             "--images": self.images,
             "--output": self.output,
@@ -66,13 +63,13 @@ class EvaluateTest(parameterized.TestCase):
             "--codecs": "jpeg420",
             "--published": "",
         }
-        args = ["evaluate.py", *(f"{name}={value}" for name, value in defaults.items()), *args]
+        args = [*(f"{name}={value}" for name, value in defaults.items()), *args]
         with (
-            mock.patch.object(sys, "argv", args),
+            mock.patch.object(sys, "argv", ["evaluate.py", *args]),
             contextlib.redirect_stdout(io.StringIO()) as stdout,
             contextlib.redirect_stderr(io.StringIO()) as stderr,
         ):
-            code = module.main(flags.FLAGS(args))
+            code = testing.call("evaluate", *args)
         return code, stdout.getvalue(), stderr.getvalue()
 
     def read_json(self, name):
@@ -239,9 +236,20 @@ class EvaluateTest(parameterized.TestCase):
         self.assertEqual(code, 1)
         self.assertRegex(stderr, r"package bjontegaard, .*pip install rnn-codec\[eval\]\n$")
 
-    def test_an_argument_without_a_flag_is_wrong_usage(self):
-        with self.assertRaisesRegex(app.UsageError, "Unexpected argument 'photo.png'"):
-            self.main("photo.png")
+    def test_an_argument_without_a_flag_is_the_folder_unless_that_has_a_flag(self):
+        code, _, stderr = self.main("photo.png")
+        self.assertEqual(code, 1)
+        self.assertEqual(stderr, "evaluate: unexpected argument 'photo.png'; see --help\n")
+
+    @parameterized.parameters(
+        (["--bases=webp"], "--bases: has no meaning without a preset of the hybrid codec; "),
+        (["--published_dataset=kodak"], "--published_dataset: has no meaning without --published"),
+    )
+    def test_options_that_would_be_ignored_are_refused(self, args, expected):
+        self.save("photo.png", testing.make_array(24, 24))
+        code, _, stderr = self.main(*args)
+        self.assertEqual(code, 1)
+        self.assertStartsWith(stderr, f"evaluate: {expected}")
 
     def test_help_shows_the_flags(self):
         done = subprocess.run(

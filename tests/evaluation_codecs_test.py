@@ -8,6 +8,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import features
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -15,6 +16,7 @@ from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.evaluation import codecs
 from rnn_codec.pictures import metrics
+from rnn_codec.standard.peers import PEERS
 
 
 def make_codec(name):
@@ -28,7 +30,7 @@ def make_codec(name):
 class CodecsTest(parameterized.TestCase):
     """What holds for each codec that others made."""
 
-    @parameterized.parameters(*codecs.CODECS)
+    @parameterized.parameters(*PEERS)
     def test_more_bytes_are_closer(self, name):
         pixels, codec = testing.make_array(61, 83), make_codec(name)
         low, high = (codec.encode(pixels, codec.settings[index]) for index in (0, -1))
@@ -39,14 +41,14 @@ class CodecsTest(parameterized.TestCase):
         psnr = [metrics.psnr_db(pixels, one) for one in restored]
         self.assertGreater(psnr[1], psnr[0] + 2)
 
-    @parameterized.parameters(*codecs.CODECS)
+    @parameterized.parameters(*PEERS)
     def test_settings_are_ordered_by_rate(self, name):
         pixels, codec = testing.make_array(96, 96), make_codec(name)
         sizes = [len(coded.data) for coded in codec.code_all(pixels)]
         self.assertLen(sizes, 12)
         self.assertEqual(sizes, sorted(sizes))
 
-    @parameterized.parameters(*codecs.CODECS)
+    @parameterized.parameters(*PEERS)
     def test_rows_of_a_picture_are_decoded_from_its_bytes(self, name):
         pixels, codec = testing.make_array(24, 40), make_codec(name)
         coded = list(codec.code_all(pixels))[5]
@@ -56,7 +58,7 @@ class CodecsTest(parameterized.TestCase):
         self.assertGreater(coded.encode_seconds, 0)
         self.assertGreater(coded.decode_seconds, 0)
 
-    @parameterized.parameters(*codecs.CODECS)
+    @parameterized.parameters(*PEERS)
     def test_description_names_the_library_and_its_version(self, name):
         self.assertRegex(make_codec(name).describe()["library"], r"\w+ \d+\.\d+.*, .*\d\.\d")
 
@@ -113,6 +115,7 @@ class MakeTest(parameterized.TestCase):
             codecs.make("avif")
 
 
+@pytest.mark.network
 class ProgressiveCodecTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
@@ -159,6 +162,7 @@ class ProgressiveCodecTest(absltest.TestCase):
             codecs.ProgressiveCodec("nowhere")
 
 
+@pytest.mark.network
 class HybridCodecTest(absltest.TestCase):
     def setUp(self):
         super().setUp()

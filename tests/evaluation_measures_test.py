@@ -3,6 +3,7 @@
 import math
 
 from absl.testing import absltest, parameterized
+from keras import ops
 import numpy as np
 import pytest
 from skimage import color
@@ -10,6 +11,7 @@ import testing
 
 from rnn_codec.evaluation import measures
 from rnn_codec.pictures import metrics
+from rnn_codec.training import ssimulacra2
 
 # The luminance table of JPEG, from which the weights of PSNR-HVS-M follow.
 JPEG_TABLE = np.array([
@@ -189,6 +191,33 @@ class OriginalTest(parameterized.TestCase):
     def test_another_size_is_refused(self):
         with self.assertRaisesRegex(ValueError, r"Expected pixels of shape \(8, 9, 3\)"):
             compare(*(np.zeros((8, width, 3), np.uint8) for width in (9, 8)))
+
+
+class Ssimulacra2Test(parameterized.TestCase):
+    @parameterized.parameters(2.0, 8.0, 20.0)
+    def test_it_is_about_what_the_differentiable_error_maps_to(self, sigma):
+        original, restored = make_pair(256, 256, sigma)
+        error = float(
+            ops.convert_to_numpy(
+                ssimulacra2.visible_error(
+                    *(
+                        ops.convert_to_tensor(p[None].astype(np.float32) / 255)
+                        for p in (original, restored)
+                    )
+                )
+            )[0]
+        )
+        # The mapping of the metric's author; without borders the error is a little another.
+        curve = 2.326765642916932 * error - 0.020884521182843837 * error**2
+        curve += 6.248496625763138e-05 * error**3
+        expected = 100.0 - 10.0 * curve**0.6276336467831387
+        score = compare(original, restored)["ssimulacra2"]
+        self.assertAlmostEqual(score, expected, delta=5.0)
+
+    def test_equal_pictures_have_100_and_tiny_ones_none(self):
+        original, _ = make_pair(32, 32)
+        self.assertEqual(compare(original, original)["ssimulacra2"], 100.0)
+        self.assertIsNone(compare(original[:7], original[:7])["ssimulacra2"])
 
 
 if __name__ == "__main__":

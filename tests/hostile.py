@@ -17,13 +17,35 @@ from rnn_codec.errors import CodecError
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SEEDS = [path.read_bytes() for path in sorted(GOLDEN.glob("*/*/*.rnnc"))]
 
+
+def _made(**fields):
+    """A file that is in no golden set, with metadata; its payloads mean nothing."""
+    last = fields["runs"][-1].plane if "runs" in fields else 0
+    model_id = b"12345678" if "runs" in fields else bitstream.NO_MODEL
+    header = bitstream.Header(40, 17, True, False, last + 1, model_id)
+    return bitstream.write(header, metadata=bitstream.Metadata(exif=b"Exif\0\0"), **fields)
+
+
+# Files for the parser alone: of runs, the last plane whole or begun, and of a lossless picture.
+_RUNS = [
+    bitstream.Run(plane, first, last, bytes(range(first, last)))
+    for plane in range(3)
+    for first, last in ((0, 9), (10, 129), (130, 149))
+]
+MADE = [
+    _made(runs=_RUNS, channels=150),
+    _made(runs=_RUNS[:5], channels=150),
+    _made(runs=_RUNS[:1], channels=10),
+    _made(lossless=b"RIFF....WEBPVP8L...."),
+]
+
 # What the decoder is tried with: most sizes of `_NUMBERS` are above it, the golden files below.
 LIMITS = bitstream.Limits(max_pixels=2**15)
 
 _FIELDS_BYTES = len(bitstream.SIGNATURE) + 3  # signature, version, colour, iterations
 _MODEL_ID_BYTES = 8
 _NUMBERS = (0, 1, 15, 16, 17, 40, 127, 128, 2**14, 2**16, 2**31 - 1, 2**31, 2**35)
-_KINDS = b"PAiexqQ\x00"
+_KINDS = b"PRLASiexqQ\x00"
 _BYTES = (0, 1, 2, 3, 4, 127, 254, 255)
 
 
@@ -118,6 +140,16 @@ def _change_plane(parts, rng, scramble):
         parts.chunks[index] = (ord("P"), bytes(body))
 
 
+def _change_run(parts, rng, scramble):
+    """Another place or count."""
+    runs = [index for index, (kind, body) in enumerate(parts.chunks) if kind == ord("R") and body]
+    if runs:
+        index = rng.choice(runs)
+        body = bytearray(parts.chunks[index][1])
+        body[rng.randrange(min(4, len(body)))] = rng.choice(_BYTES)
+        parts.chunks[index] = (ord("R"), bytes(body))
+
+
 def _change_length(parts, rng, scramble):
     if parts.chunks:
         index = rng.randrange(len(parts.chunks))
@@ -144,7 +176,7 @@ def _repeat(parts, rng, scramble):
 
 def _insert(parts, rng, scramble):
     """A chunk of another file."""
-    chunk = rng.choice(split(rng.choice(SEEDS)).chunks)
+    chunk = rng.choice(split(rng.choice(SEEDS + MADE)).chunks)
     parts.chunks.insert(rng.randint(0, len(parts.chunks)), chunk)
 
 
@@ -164,6 +196,7 @@ _CHANGES = (
     _change_model,
     _change_body,
     _change_plane,
+    _change_run,
     _change_length,
     _change_kind,
     _remove,
@@ -226,14 +259,36 @@ def check_parser(data):
     if contents is None:
         assert strict is None
         return
-    count = len(contents.planes)
-    assert 1 <= count <= contents.header.iterations
-    assert (info.iterations, info.bytes_at_iteration) == (count, contents.plane_ends)
+    held = contents.planes or contents.runs or (contents.lossless,)
+    ends = contents.run_ends or contents.plane_ends
+    assert len(held) == len(ends) >= 1
+    assert (contents.lossless is None) == bool(contents.planes or contents.runs)
+    assert 0 <= contents.iterations <= contents.header.iterations
+    assert info.iterations == contents.iterations
+    assert info.bytes_at_iteration == contents.plane_ends
+    assert tuple(point.bytes for point in info.points) == contents.run_ends
     assert (strict is None) == bool(contents.warnings)
-    for kept in {1, count}:
-        shorter = bitstream.read(bitstream.truncate(data, kept))
-        assert shorter.header == dataclasses.replace(contents.header, iterations=kept)
-        assert shorter.planes == contents.planes[:kept]
+    for kept in {1, contents.iterations}:
+        shorter = attempt(bitstream.truncate, data, kept)
+        if contents.lossless is not None or not 1 <= kept <= contents.iterations:
+            assert shorter is None
+        else:
+            _check_truncated(contents, shorter)
+            assert bitstream.read(shorter).iterations == kept
+    for end in {ends[0], ends[-1]}:
+        shorter = bitstream.truncate(data, max_bytes=end)
+        assert len(shorter) <= end
+        _check_truncated(contents, shorter)
+
+
+def _check_truncated(contents, data):
+    """What `truncate` gave for a file is a beginning of it."""
+    shorter = bitstream.read(data)
+    counted = bitstream.read_info(data).iterations_written
+    assert shorter.header == dataclasses.replace(contents.header, iterations=counted)
+    assert shorter.planes == contents.planes[: len(shorter.planes)]
+    assert shorter.runs == contents.runs[: len(shorter.runs)]
+    assert shorter.lossless == contents.lossless
 
 
 def check_decoder(data):

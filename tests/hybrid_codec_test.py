@@ -9,6 +9,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -23,6 +24,8 @@ from rnn_codec.pictures import metrics
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
+
+pytestmark = pytest.mark.network
 
 BASES = tuple(base_codecs.CODECS)
 SIZES = ((1, 1), (1, 7), (2, 2), (33, 50), (64, 48))
@@ -497,7 +500,7 @@ class ContainerTest(parameterized.TestCase):
         kind = base_codecs.CODECS[base]
         self.assertEqual(extension, kind.extension)
         self.assertEqual(file, kind().encode(codec._tiled.compress(image, 2), kind.default_quality))
-        self.assertEqual(bitstream.read_info(data).coders, (base,))
+        self.assertEqual(base_codecs.read_info(data).coders, (base,))
         # What is around it: header, strength, and of the plane type, length, place and checksum.
         length_bytes = 1 if len(file) + 2 < 128 else 2
         self.assertLen(data, 25 + 7 + 1 + length_bytes + 2 + len(file) + 4)

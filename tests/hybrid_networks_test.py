@@ -7,6 +7,7 @@ import keras
 from keras import ops
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -23,6 +24,8 @@ from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.standard import codecs as base_codecs
+
+pytestmark = pytest.mark.network
 
 SMALL = HybridConfig("small", layers=3, filters=8)
 
@@ -230,8 +233,9 @@ class FilterTest(parameterized.TestCase):
 
 
 class ConfigTest(parameterized.TestCase):
-    def test_bases_are_those_that_there_are(self):
-        self.assertEqual(hybrid_config.BASES, tuple(base_codecs.CODECS))
+    @parameterized.parameters(*base_codecs.CODECS)
+    def test_every_standard_codec_can_be_the_base(self, base):
+        self.assertEqual(hybrid_config.HybridConfig("any", base=base).base, base)
 
     @parameterized.parameters(
         ({"networks": "none"}, "networks must be one of"),

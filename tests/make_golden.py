@@ -84,7 +84,7 @@ def add_context(preset):
     """The preset with a context model that predicts its bits, somewhat."""
     photos = data.PhotoArrays([testing.make_array(128, 128, seed=seed) for seed in range(200)])
     options = context_recipe.ContextOptions(
-        steps=300, batch_size=16, crop_size=128, crops=200, features=16
+        steps=300, batch_size=16, patch_size=128, crops=200, features=16
     )
     with tempfile.TemporaryDirectory() as folder:
         context_recipe.train(preset, photos, options, folder)

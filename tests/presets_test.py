@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import json
+import os
 import pathlib
 import pickle
+import shutil
 import tempfile
 from unittest import mock
 import zipfile
@@ -11,6 +14,7 @@ import zipfile
 from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec import presets
 from rnn_codec.errors import PresetError
@@ -68,6 +72,7 @@ class PresetTest(parameterized.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
 
+@pytest.mark.network
 class RoundTripTest(PresetTest):
     def test_a_network_gets_the_weights_of_another_in_half_precision(self):
         one, other = make_network(1), make_network(2)
@@ -109,6 +114,62 @@ class RoundTripTest(PresetTest):
         self.weights_file.unlink()
         self.assertEqual(presets.load(folder, load_weights=False), presets.Preset(CONFIG, None))
         self.assert_refused("model.weights.npz: ")
+
+
+class StatedIdentityTest(PresetTest):
+    def config(self):
+        return json.loads(self.config_file.read_text())
+
+    def change_config(self, **changes):
+        values = {key: value for key, value in {**self.config(), **changes}.items() if value}
+        self.config_file.write_text(json.dumps(values))
+
+    def test_stands_in_the_configuration(self):
+        self.save()
+        self.assertEqual(self.config()["identity"], HAND_MADE.identity.hex())
+        self.assertEqual(self.config()["codec"], "recurrent")
+
+    def test_other_weights_are_refused(self):
+        self.save()
+        self.change_config(identity="00" * 8)
+        self.assert_refused(
+            "config.json: expected weights of model 0{16}, received those of model "
+            f"{HAND_MADE.identity.hex()}"
+        )
+
+    def test_presets_of_before_state_none(self):
+        self.save()
+        self.change_config(identity=None, codec=None)
+        self.assertEqual(presets.load(str(self.folder)).identity, HAND_MADE.identity)
+        self.assertEqual(presets.identity_at(str(self.folder)), HAND_MADE.identity)
+
+    def find(self, *folders):
+        path = os.pathsep.join(map(str, folders))
+        with mock.patch.dict(os.environ, {presets.PATH_VARIABLE: path}):
+            return presets.find(HAND_MADE.identity)
+
+    def test_is_found_on_the_path_without_the_weights(self):
+        self.save()
+        self.weights_file.unlink()
+        self.assertEqual(self.find("/absent", self.folder), str(self.folder))
+        # A folder of its own: others may hold what an interrupted run of the tests left.
+        parent = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.assertIsNone(self.find(parent))
+        copied = shutil.copytree(self.folder, parent / "preset")
+        self.assertEqual(self.find(parent), str(copied))
+        self.assertIsNone(self.find(""))
+
+    def test_damaged_presets_on_the_path_are_passed_by(self):
+        self.save()
+        damaged = self.folder / "a_damaged_one"
+        damaged.mkdir()
+        (damaged / "config.json").write_text("{")
+        self.assertEqual(self.find(damaged, self.folder), str(self.folder))
+
+    def test_of_each_shipped_preset_is_stated(self):
+        for name in presets.shipped():
+            with open(os.path.join(presets._SHIPPED, name, "config.json")) as file:
+                self.assertEqual(presets.load(name).identity.hex(), json.load(file)["identity"])
 
 
 class IdentityTest(parameterized.TestCase):

@@ -48,6 +48,7 @@ def make_row(image="a.png", codec=OURS, setting=1, ms_ssim=0.9, bpp=0.25, **figu
         "ms_ssim_rgb": ms_ssim,
         "ms_ssim_luma": ms_ssim,
         "psnr_hvs_m_db": 31.0,
+        "ssimulacra2": 60.0,
         "ciede2000_mean": 2.5,
         "ciede2000_p95": 6.0,
         "mean_error_r": 0.5,
@@ -208,7 +209,8 @@ class PageTest(ReportTest):
     def test_means_have_a_row_for_each_setting(self):
         text = text_of(self.write(means={OURS: [make_row(setting=5, mean_error_g=-1.5)]}))
         self.assertIn(
-            "5 0.250 1,234 0.9000 2.50 6.00 0.9000 30.00 31.00 +0.50 -1.50 +0.00 0.500 0.250", text
+            "5 0.250 1,234 0.9000 2.50 6.00 0.9000 30.00 31.00 60.0 +0.50 -1.50 +0.00 0.500 0.250",
+            text,
         )
 
     def test_ours_come_first_and_open(self):

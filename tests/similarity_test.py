@@ -8,6 +8,7 @@ from keras import ops
 import numpy as np
 import pytest
 
+from rnn_codec.pictures import similarity as definition
 from rnn_codec.training import similarity
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
@@ -105,6 +106,13 @@ def _jax_gradient():
 
 
 class MsSsimTest(parameterized.TestCase):
+    @parameterized.parameters((161, 161), (200, 333), (176, 208), (48, 64))
+    def test_twins_are_equal(self, height, width):
+        picture = make_picture(height, width)
+        for distorted in (distort(picture, 0.02), distort(picture, 0.2), 1 - picture):
+            twin = evaluate(similarity.ms_ssim, picture, distorted)
+            self.assertAlmostEqual(twin, definition.ms_ssim(picture, distorted), delta=1e-5)
+
     # 139 is the least side whose windows take two blocks of 128.
     @parameterized.parameters((161, 161), (139, 333))
     def test_is_the_definition(self, height, width):

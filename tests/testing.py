@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import importlib
 import io
 import pathlib
 import sys
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 
 from rnn_codec import loading, presets
-from rnn_codec.commands import files
+from rnn_codec.commands import files, rnnc, scripts
 from rnn_codec.entropy import context_model
 from rnn_codec.entropy.planes import run
 from rnn_codec.hybrid.codec import HybridCodec
@@ -140,34 +139,21 @@ class Result:
         return self.data.decode()
 
 
-# The flags of each command. Commands are programs of their own and share names of flags, but absl
-# has one registry for a process: here they take turns in it.
-_command_flags = {}
+# The scripts that do several commands, chosen by flags.
+SCRIPTS = {"decode": ("decode", "info", "extract", "restore")}
 
 
-def load_command(name):
-    """The module of a command, with its flags, and no other command's, in absl's registry.
-
-    The flags have their defaults until `absl.flags.FLAGS` is called with arguments.
-    """
-    module_name = f"rnn_codec.commands.{name}"
-    for command_flags in _command_flags.values():
-        for flag in command_flags:
-            if flag.name in flags.FLAGS and flags.FLAGS[flag.name] is flag:
-                delattr(flags.FLAGS, flag.name)
-    module = importlib.import_module(module_name)
-    if name not in _command_flags:
-        _command_flags[name] = list(flags.FLAGS.flags_by_module_dict()[module_name])
-    for flag in _command_flags[name]:
-        if flag.name not in flags.FLAGS:
-            flags.FLAGS[flag.name] = flag
-            flags.FLAGS.register_flag_by_module(module_name, flag)
-    flags.FLAGS.unparse_flags()
-    return module
+def call(name, *args):
+    """The exit code of a script in this process, whose arguments absl reads."""
+    commands = [rnnc.load(command) for command in SCRIPTS.get(name, (name,))]
+    values = flags.FlagValues()
+    scripts.define(commands, values)
+    arguments = values([name, *args], known_only=commands[0].takes_unknown)
+    return scripts.main(commands, arguments, values)
 
 
 def run_command(name, *args, stdin=b"", preset=None):
-    """Runs a command in this process, with the tiny codec unless another preset is named.
+    """Runs a script in this process, with the tiny codec unless another preset is named.
 
     Args:
         name: "encode" or "decode".
@@ -178,8 +164,9 @@ def run_command(name, *args, stdin=b"", preset=None):
     Returns:
         `Result`.
     """
-    module = load_command(name)
-    args = [name, f"--preset={preset or preset_folder()}", *map(str, args)]
+    args = list(map(str, args))
+    if not {"--info", "--extract"} & set(args):  # they load no codec
+        args.insert(0, f"--preset={preset or preset_folder()}")
     streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b"")]
     files.load_codec.cache_clear()
     with (
@@ -188,7 +175,7 @@ def run_command(name, *args, stdin=b"", preset=None):
         mock.patch.object(sys, "stderr", streams[2]),
         mock.patch.object(loading, "load", _load),
     ):
-        exit_code = module.main(flags.FLAGS(args))
+        exit_code = call(name, *args)
         for stream in streams[1:]:
             stream.flush()
     out, err = (stream.buffer.getvalue() for stream in streams[1:])

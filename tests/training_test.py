@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/recurrent/recipe.py and rnn_codec/backend/distribution.py."""
+"""Tests for rnn_codec/recurrent/recipe.py, training/run.py and backend/distribution.py."""
 
 import dataclasses
 import json
@@ -22,6 +22,9 @@ from rnn_codec import presets
 from rnn_codec.backend import distribution
 from rnn_codec.errors import CodecError
 from rnn_codec.recurrent import recipe
+from rnn_codec.training import run
+
+pytestmark = pytest.mark.network
 
 # For what needs a network of its own: one iteration compiles faster.
 SHORT_CONFIG = dataclasses.replace(CONFIG, iterations=1)
@@ -76,7 +79,7 @@ class RunTest(WorkdirTest):
 
     def events(self, name):
         accumulator = event_accumulator.EventAccumulator(
-            os.path.join(self.whole, recipe.LOG_FOLDER, name)
+            os.path.join(self.whole, run.LOG_FOLDER, name)
         )
         accumulator.Reload()
         return accumulator
@@ -150,9 +153,10 @@ class RunTest(WorkdirTest):
         self.assertEqual(sorted(resumed), sorted(self.checkpoint))
         for name, expected in self.checkpoint.items():
             np.testing.assert_array_equal(resumed[name], expected, name)
-        for name in os.listdir(os.path.join(self.whole, recipe.PRESET_FOLDER)):
+        for name in os.listdir(os.path.join(self.whole, run.PRESET_FOLDER)):
             paths = [
-                os.path.join(run, recipe.PRESET_FOLDER, name) for run in (self.whole, self.workdir)
+                os.path.join(folder, run.PRESET_FOLDER, name)
+                for folder in (self.whole, self.workdir)
             ]
             self.assertEqual(*map(training_runs.read, paths), name)
 
@@ -160,7 +164,7 @@ class RunTest(WorkdirTest):
         """After one epoch, whose weights are the best by necessity."""
         checkpoint = training_runs.read_checkpoint(workdir)
         averages = [checkpoint[name] for name in sorted(checkpoint) if name.endswith("_average")]
-        preset = presets.load(os.path.join(workdir, recipe.PRESET_FOLDER))
+        preset = presets.load(os.path.join(workdir, run.PRESET_FOLDER))
         for (path, saved), average in zip(preset.weights.items(), averages, strict=True):
             np.testing.assert_array_equal(saved, average.astype(np.float16), path)
 
@@ -256,19 +260,18 @@ class OptionsTest(WorkdirTest):
 
     def test_tells_what_was_asked_otherwise_on_resuming(self):
         photos = training_runs.photo_arrays()
-        recipe.record_run(self.workdir, CONFIG, photos, OPTIONS)
+        run.record_run(self.workdir, CONFIG, photos, OPTIONS)
         options = dataclasses.replace(OPTIONS, seed=7, profile=(1, 2))
         photos.training.pop()
         with self.assertLogs(level="WARNING") as logs:
-            recipe.record_run(self.workdir, CONFIG, photos, options)
+            run.record_run(self.workdir, CONFIG, photos, options)
         self.assertLen(logs.output, 2)
         count = len(photos.training)
         self.assertIn(f"photographs was {count + 1} before and is {count} now", logs.output[0])
         self.assertIn("seed was 0 before and is 7 now", logs.output[1])
 
     def test_learning_rate_warms_up_and_decays(self):
-        options = dataclasses.replace(OPTIONS, steps=100, warmup_steps=10, learning_rate=1e-2)
-        schedule = recipe.learning_rate_schedule(options)
+        schedule = run.learning_rate_schedule(1e-2, steps=100, warmup_steps=10)
         rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100)]
         np.testing.assert_allclose(rates, [0.0, 5e-3, 1e-2, 5.05e-3, 1e-4], rtol=1e-5)
 
@@ -276,7 +279,7 @@ class OptionsTest(WorkdirTest):
     def test_graph_and_profile_on_request(self):
         options = dataclasses.replace(SHORT, graph=True, profile=(1, 2))
         self.train(options, SHORT_CONFIG)
-        logs = os.path.join(self.workdir, recipe.LOG_FOLDER, "train")
+        logs = os.path.join(self.workdir, run.LOG_FOLDER, "train")
         accumulator = event_accumulator.EventAccumulator(logs)
         accumulator.Reload()
         names = {node.name for node in accumulator.Graph().node}
@@ -292,7 +295,7 @@ class RunKeeperTest(WorkdirTest):
         os.makedirs(self.workdir)
         self.weight = keras.Variable([1.0, 2.0], name="weight")
         groups = {"model": [self.weight], "optimizer": []}
-        self.keeper = recipe.RunKeeper(self.workdir, groups, first_step=40, total_steps=50)
+        self.keeper = run.RunKeeper(self.workdir, groups, first_step=40, total_steps=50)
         self.keeper.set_model(mock.Mock(stop_training=False))
 
     def test_writes_the_step_and_the_weights(self):
@@ -331,10 +334,10 @@ class PresetExportTest(WorkdirTest):
     def test_keeps_the_best_of_the_run_only(self):
         network = recipe.build(SHORT_CONFIG, SHORT)[0].network
         variable = network.trainable_variables[0]
-        record = os.path.join(self.workdir, recipe.PresetExport.RECORD)
+        record = os.path.join(self.workdir, run.PresetExport.RECORD)
 
         def export(resumed, losses):
-            exporter = recipe.PresetExport(
+            exporter = run.PresetExport(
                 self.workdir, lambda: presets.from_network(network), resumed
             )
             for loss in losses:
@@ -383,7 +386,7 @@ class AveragedWeightsTest(absltest.TestCase):
         optimizer = distribution.Adam(0.1, global_clipnorm=1.0, use_ema=True, ema_momentum=0.5)
         model.compile(optimizer, "mse")
         inputs, targets = np.ones((4, 1), np.float32), np.full((4, 1), 3.0, np.float32)
-        callbacks = [Track(), Look("before"), recipe.AveragedWeights(), Look("after")]
+        callbacks = [Track(), Look("before"), run.AveragedWeights(), Look("after")]
         model.fit(
             inputs, targets, batch_size=1, epochs=2, validation_data=(inputs, targets),
             callbacks=callbacks, verbose=0,
@@ -410,7 +413,7 @@ if keras.backend.backend() == "tensorflow":
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
 import training_runs
-from rnn_codec import training
+from rnn_codec.recurrent import recipe
 checkpoints, losses = [], []
 for devices in "12":
     options = dataclasses.replace(

@@ -11,6 +11,7 @@ import contextlib
 import os
 
 import keras
+from keras import ops
 
 from rnn_codec.errors import CodecError
 
@@ -99,12 +100,18 @@ class Adam(keras.optimizers.Adam):
     On TensorFlow Keras clips each replica's own part and sums afterwards, which is not the step of
     one device. So the parts are averaged first; the sum that follows, of equal parts, multiplies by
     the number of replicas, and the norm is divided by it here.
+
+    Args:
+        global_clipnorm: float or None.
+        ema_ramps: bool. Whether the averages of the weights forget quickly at first, so that early
+            ones already tell of a short run: the momentum rises to `ema_momentum`.
     """
 
-    def __init__(self, *args, global_clipnorm=None, **kwargs):
+    def __init__(self, *args, global_clipnorm=None, ema_ramps=False, **kwargs):
         if global_clipnorm is not None:
             global_clipnorm /= _num_replicas()
         super().__init__(*args, global_clipnorm=global_clipnorm, **kwargs)
+        self.ema_ramps = ema_ramps
 
     def apply(self, grads, trainable_variables=None):
         if _num_replicas() > 1:
@@ -112,6 +119,17 @@ class Adam(keras.optimizers.Adam):
 
             grads = tf.distribute.get_replica_context().all_reduce("mean", list(grads))
         super().apply(grads, trainable_variables)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        if not (self.use_ema and self.ema_ramps):
+            super()._update_model_variables_moving_average(trainable_variables)
+            return
+        done = ops.cast(self.iterations, "float32")
+        change = 1.0 - ops.minimum(self.ema_momentum, (1.0 + done) / (10.0 + done))
+        change = ops.where(done > 0, change, 1.0)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average):
+            if average is not None:
+                average.assign(average + change * (variable - average))
 
 
 def _num_replicas():

@@ -1,53 +1,74 @@
 """Encodes or decodes everything under a folder or in a bucket, by Apache Beam; needs `[beam]`.
 
-rnn-codec-beam encode --input=photos --output=codes             processes of this machine
-rnn-codec-beam decode --input='codes/**/a*.rnnc' --output=pictures --direct_num_workers=4
-rnn-codec-beam encode --input=gs://bucket/photos --output=gs://bucket/codes --runner=...
+rnnc beam encode --input=photos -o codes            processes of this machine
+rnnc beam decode --input='codes/**/a*.rnnc' -o pictures --direct_num_workers=4
+rnnc beam encode --input=gs://bucket/photos -o gs://bucket/codes --runner=...
 
-Other flags are Beam's. Without --runner, its local runner works in as many processes as there are
+Other options are Beam's. Without --runner, its local runner works in as many processes as there are
 cores. The exit code is 1 if a file failed; the column `error` of the table says why.
 """
 
-import functools
+import dataclasses
 import importlib.util
 import logging
 import os
 
-from absl import app, flags
-
-from rnn_codec.commands import files
+from rnn_codec import options, presets, wings
+from rnn_codec.commands.command import Command, refuse_others
 from rnn_codec.errors import CodecError
+from rnn_codec.options import option
 from rnn_codec.pictures import reading
 from rnn_codec.targets import Target
 
-_INPUT = flags.DEFINE_multi_string(
-    "input", [], "Folder, file or pattern (*, **, ?), local or of a bucket."
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for the results, which lie there as their sources do.", required=True
-)
-_TABLE = flags.DEFINE_string(
-    "table", None, "CSV file for what became of each file. Defaults to results.csv in --output."
-)
-_ITERATIONS = flags.DEFINE_integer(
-    "iterations", None, "To encode, or to decode. Defaults to all there are.", 1
-)
-_TARGET_BPP = flags.DEFINE_float("target_bpp", None, "As of encode.py.")
-_TARGET_BYTES = flags.DEFINE_integer("target_bytes", None, "As of encode.py.")
-_TARGET_PSNR = flags.DEFINE_float("target_psnr", None, "As of encode.py.")
-_TARGET_MSSIM = flags.DEFINE_float("target_msssim", None, "As of encode.py.")
-_ENTROPY = flags.DEFINE_enum(
-    "entropy", None, ["neural", "adaptive", "raw"], "Of encoding; as of encode.py."
-)
-_FORMAT = flags.DEFINE_string("format", "png", "Of decoded pictures: png, jpeg, webp, ...")
-_STRICT = flags.DEFINE_bool("strict", False, "Of decoding: any damage is an error.")
-_PRESET = flags.DEFINE_string(
-    "preset", None, "Name, or a folder that every worker can read. Defaults to the product's."
-)
-_MAX_PIXELS = flags.DEFINE_integer(
-    "max_pixels", reading.DEFAULT_MAX_PIXELS, "Refuse files with more pixels than this.", 1
-)
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace results and table.")
+
+@dataclasses.dataclass(frozen=True)
+class BeamOptions:
+    """What is read and written, either way."""
+
+    input: tuple[str, ...] = option(
+        (),
+        "Read this file, this folder, or what has a name of this pattern (*, **, ?), local or in "
+        "a bucket.",
+        repeated=True,
+        common=True,
+    )
+    output: str = option(
+        "",
+        "Write the results into this folder, where they lie as their sources do.",
+        required=True,
+        short="o",
+        common=True,
+    )
+    table: str | None = option(
+        None,
+        "Write what became of each file to this CSV file. By default it is results.csv in "
+        "--output.",
+        common=True,
+    )
+    preset: str | None = option(
+        None,
+        "Use the preset of this name, or in this folder that every worker can read, instead of "
+        "the default one.",
+    )
+    max_pixels: int = option(
+        reading.DEFAULT_MAX_PIXELS, "Refuse pictures with more pixels than this.", lower=1
+    )
+    overwrite: bool = option(False, "Replace results and table.", common=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeOptions:
+    """What only decoding takes."""
+
+    iterations: int | None = option(
+        None,
+        "Use only this many iterations. By default all whole ones in the file are used.",
+        lower=1,
+        common=True,
+    )
+    format: str = option("png", "Write this format: png, jpeg, webp and so on.")
+    strict: bool = option(False, "Treat any damage as an error instead of a warning.")
+
 
 # Beam's own first choice for a local run would be a program that it downloads (Prism), except for
 # pipelines that may have unsafe triggers. Ours has no triggers at all.
@@ -60,56 +81,60 @@ _DEFAULTS = (
 _LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
-def main(argv):
-    return files.run_guarded("beam", functools.partial(_run, argv[1:]))
+def _modes():
+    return {
+        **{f"encode ({wing.name})": _encoding_groups(wing) for wing in wings.every()},
+        "decode": (BeamOptions, DecodeOptions),
+    }
 
 
-def _run(arguments):
-    operation = _operation(arguments[0] if arguments else None)
-    if not _INPUT.value:
+def _encoding_groups(wing):
+    return BeamOptions, Target, wing.encode_options
+
+
+def _run(given, arguments):
+    verb = arguments[0] if arguments else None
+    if verb not in _OPERATIONS:
+        raise CodecError(f"expected encode or decode as the first argument, received {verb}")
+    groups = [groups for mode, groups in _modes().items() if mode.startswith(verb)]
+    refuse_others(given, tuple(group for one in groups for group in one), f"with {verb}")
+    request = options.make(BeamOptions, given)
+    if not request.input:
         raise CodecError("expected at least one --input (a folder, a file or a pattern)")
     if importlib.util.find_spec("apache_beam") is None:
         raise CodecError(
             "expected apache-beam, which is not installed; install rnn-codec with the extra [beam]"
         )
-    options = _options(arguments[1:])
+    pipeline_options = _options(arguments[1:])
 
     from rnn_codec.plugins import beam
 
-    table = _TABLE.value or os.path.join(_OUTPUT.value, beam.TABLE)
+    operation = _OPERATIONS[verb](given, request)
+    table = request.table or os.path.join(request.output, beam.TABLE)
     count, failed = beam.run(
-        operation(), _INPUT.value, _OUTPUT.value, table, _OVERWRITE.value, options
+        operation, request.input, request.output, table, request.overwrite, pipeline_options
     )
     print(f"{count - failed} of {count} files done, {failed} failed; see {table}")
     return 1 if failed else 0
 
 
-def _operation(verb):
-    operations = {"encode": _encoding, "decode": _decoding}
-    if verb not in operations:
-        raise CodecError(f"expected encode or decode as the first argument, received {verb}")
-    return operations[verb]
-
-
-def _encoding():
+def _encoding(given, request):
     from rnn_codec.plugins import beam
 
-    target = Target(
-        iterations=_ITERATIONS.value,
-        target_bpp=_TARGET_BPP.value,
-        target_bytes=_TARGET_BYTES.value,
-        target_psnr=_TARGET_PSNR.value,
-        target_msssim=_TARGET_MSSIM.value,
-    )
-    return beam.Encoding(_PRESET.value, target, _ENTROPY.value, _MAX_PIXELS.value)
+    wing = wings.of(presets.load(request.preset, load_weights=False).config)
+    refuse_others(given, _encoding_groups(wing), f"with a preset of the {wing.name} codec")
+    own = options.as_arguments(options.make(wing.encode_options, given))
+    return beam.Encoding(request.preset, options.make(Target, given), own, request.max_pixels)
 
 
-def _decoding():
+def _decoding(given, request):
     from rnn_codec.plugins import beam
 
-    return beam.Decoding(
-        _PRESET.value, _ITERATIONS.value, _FORMAT.value, _STRICT.value, _MAX_PIXELS.value
-    )
+    own = options.make(DecodeOptions, given)
+    return beam.Decoding(request.preset, own.iterations, own.format, own.strict, request.max_pixels)
+
+
+_OPERATIONS = {"encode": _encoding, "decode": _decoding}
 
 
 def _options(arguments):
@@ -130,7 +155,9 @@ def _options(arguments):
         given = options.get_all_options(retain_unknown_options=True)
         unknown = sorted(given.keys() - options.get_all_options().keys())
         if unknown:
-            raise CodecError(f"--{unknown[0]}: expected a flag of this command or of Beam; drop it")
+            raise CodecError(
+                f"--{unknown[0]}: expected an option of this command or of Beam; drop it"
+            )
         _share_cores(options.view_as(DirectOptions).direct_num_workers)
         # It tells of every process and port.
         logging.getLogger("apache_beam").setLevel(logging.ERROR)
@@ -144,11 +171,4 @@ def _share_cores(workers):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def run():
-    """The installed command."""
-    files.show_help_of(__name__)
-    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
-
-
-if __name__ == "__main__":
-    run()
+COMMAND = Command("beam", __doc__, _modes, _run, where="with {}", takes_unknown=True)

@@ -1,148 +1,122 @@
 """Compresses pictures to .rnnc files.
 
-encode.py --input=photo.png                                 all iterations, photo.png.rnnc
-encode.py --input=photo.png --output=photo.rnnc --target_psnr=30
-encode.py --output=compressed photos/*.jpg                  many files, or whole folders
-encode.py --codec=hybrid --base=webp --quality=40 photo.png networks around a standard codec
+rnnc encode photo.png                               photo.png.rnnc, with all iterations
+rnnc encode photo.png -o photo.rnnc --target_psnr=30
+rnnc encode photos -o compressed                    all pictures in a folder
+rnnc encode --codec=hybrid --base=webp -q 40 photo.png      networks around a standard codec
 """
 
+import dataclasses
 import functools
 import os
 
-from absl import app, flags
-
-from rnn_codec import wings
+from rnn_codec import options, presets, wings
 from rnn_codec.commands import files, tasks
+from rnn_codec.commands.command import Command, refuse_others
+from rnn_codec.commands.groups import FileOptions, NetworkOptions
 from rnn_codec.errors import CodecError, PresetError
-from rnn_codec.hybrid import config as hybrid_config
+from rnn_codec.options import option
 from rnn_codec.pictures import reading, writing
 from rnn_codec.targets import Target
 
-_INPUT = flags.DEFINE_multi_string(
-    "input",
-    [],
-    "Picture, folder, or - for standard input. Names without a flag count too.",
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "File or existing folder, or -. Defaults to the input's name plus .rnnc."
-)
-_ITERATIONS = flags.DEFINE_integer(
-    "iterations", None, "Stop after this many. Defaults to all that the preset has.", 1
-)
-_TARGET_BPP = flags.DEFINE_float(
-    "target_bpp", None, "Bits per pixel of the whole file, not to be exceeded."
-)
-_TARGET_BYTES = flags.DEFINE_integer(
-    "target_bytes", None, "Size of the whole file, not to be exceeded."
-)
-_TARGET_PSNR = flags.DEFINE_float("target_psnr", None, "Stop when this many dB are reached.")
-_TARGET_MSSIM = flags.DEFINE_float("target_msssim", None, "Stop when this MS-SSIM is reached.")
-_CODEC = flags.DEFINE_enum(
-    "codec",
-    None,
-    [wing.name for wing in wings.every()],
-    "Defaults to the preset's. Hybrid: ComCNN, a standard codec, RecCNN.",
-)
-_BASE = flags.DEFINE_enum(
-    "base",
-    None,
-    hybrid_config.BASES,
-    "Standard codec of the hybrid one. Defaults to the one that its preset was trained for.",
-)
-_QUALITY = flags.DEFINE_float(
-    "quality",
-    None,
-    "Of that codec; of jpeg2000, its bits per pixel. Where half the size is stored instead, as "
-    "many bytes at most. Instead of a target.",
-)
-_STORED_SIZE = flags.DEFINE_enum(
-    "stored_size",
-    None,
-    list(hybrid_config.STORED_SIZES),
-    "Of the picture that this codec stores. Defaults to what restores better at equal bytes.",
-)
-_PRESET = flags.DEFINE_string("preset", None, "Name or folder. Defaults to the product's preset.")
-_ENTROPY = flags.DEFINE_enum(
-    "entropy",
-    None,
-    ["neural", "adaptive", "raw"],
-    "What packs the bits. Defaults to neural if the preset has a context model, else to raw.",
-)
-_PRECISION = flags.DEFINE_enum(
-    "precision",
-    "auto",
-    ["auto", "float32", "bfloat16"],
-    "To compute pixels in. Auto is bfloat16 where the processor multiplies in it.",
-)
-_STRIP = flags.DEFINE_bool("strip", False, "Leave out ICC profile, EXIF and XMP.")
-_MAX_PIXELS = flags.DEFINE_integer(
-    "max_pixels", 89_478_485, "Refuse pictures with more pixels than this.", 1
-)
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files whose names were not given.")
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object per file on standard output.")
-_QUIET = flags.DEFINE_bool("quiet", False, "No summary lines.")
+
+@dataclasses.dataclass(frozen=True)
+class EncodeOptions(FileOptions):
+    """What all codecs' encoders take besides the target."""
+
+    input: tuple[str, ...] = option(
+        (),
+        "Read this picture, all pictures below this folder, or standard input (-). Arguments "
+        "without an option's name are inputs too.",
+        repeated=True,
+        positional="PICTURE",
+    )
+    codec: str | None = option(
+        None,
+        "Use this kind of codec, with its own default preset. By default it is the kind that the "
+        "preset is of.",
+        choices=lambda: [wing.name for wing in wings.every()],
+        common=True,
+    )
+    strip: bool = option(False, "Leave out the ICC profile, EXIF and XMP, which are kept else.")
 
 
-# What `encode_picture` takes in one wing or another, by its name there.
-_WING_OPTIONS = {
-    "entropy": _ENTROPY,
-    "base": _BASE,
-    "quality": _QUALITY,
-    "stored_size": _STORED_SIZE,
-}
+@dataclasses.dataclass(frozen=True)
+class _Network(NetworkOptions):
+    preset: str | None = option(
+        None, "Use the preset of this name or in this folder, instead of the default one."
+    )
 
 
-def main(argv):
-    return files.run_guarded("encode", functools.partial(_run, argv))
+def _modes():
+    return {
+        wing.name: (EncodeOptions, Target, wing.encode_options, _Network) for wing in wings.every()
+    }
 
 
-def _run(argv):
-    target = _target()
+def _run(given):
+    request = options.make(EncodeOptions, given)
+    network = options.make(_Network, given)
+    preset, wing = _chosen(request.codec, network.preset)
+    other = [w.name for w in wings.every() if set(given) & set(options.names([w.encode_options]))]
+    refuse_others(
+        given,
+        _modes()[wing.name],
+        f"with preset {preset!r}",
+        f", or name a preset of the {other[0]} codec" if other else "",
+    )
+    make_task = functools.partial(
+        _Encoding,
+        request=request,
+        load=functools.partial(files.load_codec, preset, network.precision),
+        target=options.make(Target, given),
+        own=options.as_arguments(options.make(wing.encode_options, given)),
+    )
     jobs = files.plan(
-        [*_INPUT.value, *argv[1:]],
-        _OUTPUT.value,
-        _extensions(),
+        request.input,
+        request.output,
+        reading.IMAGE_EXTENSIONS,
         lambda name: name + ".rnnc",
-        _OVERWRITE.value,
+        request.overwrite,
     )
-    make_task = functools.partial(_Encoding, target=target)
-    return tasks.run_tasks("encode", jobs, make_task, _JSON.value, _QUIET.value)
+    return tasks.run_tasks(COMMAND.name, jobs, make_task, request.json, request.quiet)
 
 
-def _target():
-    return Target(
-        iterations=_ITERATIONS.value,
-        target_bpp=_TARGET_BPP.value,
-        target_bytes=_TARGET_BYTES.value,
-        target_psnr=_TARGET_PSNR.value,
-        target_msssim=_TARGET_MSSIM.value,
-    )
-
-
-def _extensions():
-    return reading.IMAGE_EXTENSIONS
+def _chosen(codec, preset):
+    """The preset's name or folder, and its wing; `PresetError` if it is not of the codec."""
+    default = wings.named(codec).default if codec else presets.DEFAULT
+    config = presets.load(preset or default, load_weights=False).config
+    wing = wings.of(config)
+    if codec not in (None, wing.name):
+        raise PresetError(
+            f"--preset={preset}: expected a preset of the {codec} codec, received one of the "
+            f"{wing.name}; name another, or leave out --codec"
+        )
+    return preset or default, wing
 
 
 class _Encoding(tasks.Task):
     """A picture on its way into a file."""
 
-    def __init__(self, job, target):
+    def __init__(self, job, request, load, target, own):
         super().__init__(job)
+        self._request = request
+        self._load = load  # function without arguments that returns the codec
         self._target = target
+        self._own = own  # what the codec's kind takes besides
         self._encoded = None
 
     def read(self):
         data = files.read(self.job)
-        picture = reading.read_picture(data, _MAX_PIXELS.value, name=self.job.name)
-        self._picture = writing.without_metadata(picture) if _STRIP.value else picture
+        picture = reading.read_picture(data, self._request.max_pixels, name=self.job.name)
+        self._picture = writing.without_metadata(picture) if self._request.strip else picture
         self._input_bytes = len(data)
         self.pixels = picture.width * picture.height
 
     @classmethod
     def code_together(cls, group):
-        codec = _load_codec()
-        pictures, target = [task._picture for task in group], group[0]._target
-        encoded = codec.encode_pictures(pictures, target, **_options(codec.config))
+        pictures, first = [task._picture for task in group], group[0]
+        encoded = first._load().encode_pictures(pictures, first._target, **first._own)
         for task, result in zip(group, encoded):
             task._encoded = result
 
@@ -181,40 +155,13 @@ class _Encoding(tasks.Task):
         )
 
 
-def _load_codec():
-    """The codec of the flags; `PresetError` if these contradict each other."""
-    default = wings.named(_CODEC.value).default if _CODEC.value else None
-    codec = files.load_codec(_PRESET.value or default, precision=_PRECISION.value)
-    wing = wings.of(codec.config)
-    if _CODEC.value not in (None, wing.name):
-        raise PresetError(
-            f"--preset={_PRESET.value}: expected a preset of the {_CODEC.value} codec, received one"
-            f" of the {wing.name}; name another, or leave out --codec"
-        )
-    return codec
-
-
-def _options(config):
-    """What `encode_picture` takes besides the target, as far as it is given."""
-    own = wings.of(config).encode_options
-    for wing in wings.every():
-        for name in wing.encode_options:
-            if name not in own and _WING_OPTIONS[name].value is not None:
-                raise PresetError(
-                    f"--{name}: has no meaning with preset {config.name!r}; leave it out, or name "
-                    f"a preset of the {wing.name} codec"
-                )
-    return {name: _WING_OPTIONS[name].value for name in own}
-
-
 def _in_words(settings):
     if "iterations" in settings:
         count = settings["iterations"]
         return f"{count} iteration{'s' if count > 1 else ''}"
-    return "{base} of quality {quality}, {stored_size} size".format(**settings)
+    if "base" in settings:
+        return "{base} of quality {quality}, {stored_size} size".format(**settings)
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def run():
-    """The installed command."""
-    files.show_help_of(__name__)
-    app.run(main)
+COMMAND = Command("encode", __doc__, _modes, _run, where="with --codec={}", selector="codec")

@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 
-from absl import flags
 from tqdm import tqdm
 
 from rnn_codec import loading, storage
@@ -260,21 +259,11 @@ def run_guarded(command, function):
 
 
 @functools.cache
-def load_codec(preset, arithmetic="numpy", precision="float32"):
+def load_codec(preset, precision="float32"):
     """The codec of a preset's name or folder, loaded when the first picture needs it."""
     load_keras()
 
-    return loading.load(preset, precision, arithmetic)
-
-
-def show_help_of(module):
-    """Makes `--help` show the text and flags of a command's module.
-
-    To absl the script that called is the main module, and it has neither.
-    """
-    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
-    for flag in flags.FLAGS.get_flags_for_module(module):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    return loading.load(preset, precision)
 
 
 def load_keras():

@@ -1,16 +1,26 @@
 """Lists the presets: parameters, cost per pixel, and whether trained weights ship.
 
-python -m rnn_codec.commands.presets
+rnnc presets
+rnnc presets --json                                 one JSON object for each
 """
 
+import dataclasses
 import json
 
-from absl import app, flags
-
-from rnn_codec import presets, wings
+from rnn_codec import options, presets, wings
 from rnn_codec.commands import files
+from rnn_codec.commands.command import Command, refuse_others, simple
+from rnn_codec.options import option
 
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object per preset instead of a table.")
+
+@dataclasses.dataclass(frozen=True)
+class PresetsOptions:
+    """How they are listed."""
+
+    json: bool = option(
+        False, "Print one JSON object for each preset instead of a table.", common=True
+    )
+
 
 _HEADINGS = (
     "preset", "weights", "iterations", "parameters",
@@ -18,9 +28,9 @@ _HEADINGS = (
 )  # fmt: skip
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected argument {argv[1]!r}; the command takes none.")
+def _run(given):
+    refuse_others(given, (PresetsOptions,), "here")
+    request = options.make(PresetsOptions, given)
     files.load_keras()
 
     rows = []
@@ -39,7 +49,7 @@ def main(argv):
             cost.decode_macs(min(8, config.iterations)),
         )
         rows.append(row)
-    if _JSON.value:
+    if request.json:
         for row in rows:
             print(json.dumps(dict(zip(_HEADINGS, row))))
         return 0
@@ -57,10 +67,4 @@ def _readable(value):
     return value if isinstance(value, str) else f"{value:,.0f}"
 
 
-def run():
-    """The installed command."""
-    app.run(main)
-
-
-if __name__ == "__main__":
-    run()
+COMMAND = Command("presets", __doc__, simple(PresetsOptions), _run)

@@ -1,8 +1,8 @@
 """The codecs that are compared: pixels to the bytes of a whole file, and those bytes to pixels.
 
-A new codec is one class: a name, settings from low to high rate, `encode`, `decode`, and what
-`describe` says of its library. `CODECS` makes it known by its name. No codec is given metadata, so
-what is counted is pixels and the container's own overhead.
+Codecs that others made are rows of `standard.peers`; one of this project's own is a class here: a
+name, settings from low to high rate, `encode`, `decode`, and what `describe` says of its library.
+No codec is given metadata, so what is counted is pixels and the container's own overhead.
 """
 
 import abc
@@ -16,11 +16,21 @@ import numpy as np
 
 from rnn_codec import loading, presets, wings
 from rnn_codec.container import bitstream
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, one_line
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.standard.codecs import UnavailableError
+from rnn_codec.standard.peers import PEERS
 
-_EVALUATION = "rnn-codec[eval]"
+__all__ = [
+    "Coded",
+    "ImageCodec",
+    "PeerCodec",
+    "ProgressiveCodec",
+    "QualityCodec",
+    "UnavailableError",
+    "make",
+    "make_own",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +73,10 @@ class ImageCodec(abc.ABC):
                 data, encode_seconds = _timed(self.encode, pixels, setting)
                 restored, decode_seconds = _timed(self.decode, data)
             except Exception as error:  # the libraries raise of a dozen types
-                reason = " ".join(str(error).split()) or type(error).__name__
                 height, width, _ = pixels.shape
                 raise CodecError(
                     f"{self.name}: expected to code {width} x {height} pixels, received an error "
-                    f"({reason}); leave the image or the codec out"
+                    f"({one_line(error)}); leave the image or the codec out"
                 ) from error
             yield Coded(setting, data, restored, encode_seconds, decode_seconds)
 
@@ -173,85 +182,30 @@ def make_own(preset, bases=()):
     return [QualityCodec(preset, base) for base in bases or [config.base]]
 
 
-class PillowCodec(base_codecs.PillowFormat, ImageCodec):
-    """Base of the codecs that Pillow brings; the setting is the quality, unless said otherwise."""
+class PeerCodec(ImageCodec):
+    """A codec that others made.
 
-    def describe(self):
-        return {"library": self.library(), "options": self.options}
+    Args:
+        name: str. One of `peers.PEERS`.
 
+    Raises:
+        UnavailableError: its library is not installed.
+    """
 
-class Jpeg420(base_codecs.Jpeg, PillowCodec):
-    """JPEG as the web has it."""
-
-    name = "jpeg420"
-    settings = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
-
-
-class Jpeg444(Jpeg420):
-    """JPEG with full colour resolution."""
-
-    name = "jpeg444"
-    options = Jpeg420.options | {"subsampling": "4:4:4"}
-
-
-class Jpeg2000(base_codecs.Jpeg2000, PillowCodec):
-    """JPEG 2000; the setting is the rate asked for, in bits per pixel."""
-
-    settings = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.1)
-
-
-class WebP(base_codecs.WebP, PillowCodec):
-    """WebP at its best effort."""
-
-    settings = (0, 1, 5, 10, 20, 30, 50, 70, 80, 85, 90, 95)
-
-
-class Avif(base_codecs.Avif, PillowCodec):
-    """AVIF (AV1 intra) with full colour resolution."""
-
-    settings = (5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90)
-
-
-class JpegXl(ImageCodec):
-    """JPEG XL by libjxl, at its default effort; the setting is the distance."""
-
-    name = "jpegxl"
-    settings = (25, 15, 10, 8, 6, 4, 3, 2, 1.5, 1, 0.7, 0.5)  # in just noticeable differences
-    effort = 7
-
-    def __init__(self):
-        try:
-            self._library = importlib.import_module("imagecodecs")
-        except ImportError as error:
-            raise UnavailableError(
-                f"{self.name}: expected the package imagecodecs, which is not installed; pip "
-                f"install {_EVALUATION} to measure this codec too"
-            ) from error
+    def __init__(self, name):
+        self._codec = PEERS[name].make()
+        self.name = name
+        self.settings = PEERS[name].settings
+        self.options = self._codec.options
 
     def encode(self, pixels, setting):
-        return self._library.jpegxl_encode(pixels, distance=setting, effort=self.effort)
+        return self._codec.encode(pixels, setting)
 
     def decode(self, data):
-        return self._library.jpegxl_decode(data)
+        return self._codec.decode(data)
 
     def describe(self):
-        version = self._library.jpegxl_version()
-        return {
-            "library": f"imagecodecs {self._library.__version__}, {version}",
-            "options": {"effort": self.effort},
-        }
-
-
-class Heif(base_codecs.Heif, ImageCodec):
-    """HEVC intra (x265) in HEIF with full colour resolution; stands in for BPG."""
-
-    settings = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60)  # quality
-
-    def describe(self):
-        return {"library": self.library(), "options": {"chroma": self.chroma}}
-
-
-CODECS = {codec.name: codec for codec in (Jpeg420, Jpeg444, Jpeg2000, WebP, Avif, JpegXl, Heif)}
+        return {"library": self._codec.library(), "options": self.options}
 
 
 def make(name):
@@ -261,11 +215,11 @@ def make(name):
         UnavailableError: its library is not installed.
         CodecError: the name is unknown.
     """
-    if name not in CODECS:
+    if name not in PEERS:
         raise CodecError(
-            f"{name!r}: expected codecs of {', '.join(CODECS)}, received another name; correct it"
+            f"{name!r}: expected codecs of {', '.join(PEERS)}, received another name; correct it"
         )
-    return CODECS[name]()
+    return PeerCodec(name)
 
 
 def _timed(function, *arguments):

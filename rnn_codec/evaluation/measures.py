@@ -12,6 +12,7 @@ import io
 import numpy as np
 from PIL import Image
 from skimage import color
+import ssimulacra2
 
 from rnn_codec.pictures import metrics, similarity
 
@@ -23,6 +24,7 @@ NAMES = (
     "ms_ssim_rgb",
     "ms_ssim_luma",
     "psnr_hvs_m_db",
+    "ssimulacra2",
     "ciede2000_mean",
     "ciede2000_p95",
     "mean_error_r",
@@ -53,6 +55,8 @@ class Original:
         * ms_ssim_luma: the same of the luma (BT.601, full range).
         * psnr_hvs_m_db: PSNR weighted by visibility and masking, of the luma as its authors take it
           (BT.601, 16 to 235), over whole blocks of 8x8 pixels; None if there is none.
+        * ssimulacra2: 100 for equal pictures; 90 is hard to tell apart, 70 high quality, 50 medium;
+          there is no lower bound. None below 8 pixels a side.
         * ciede2000_mean, ciede2000_p95: colour difference of the pixels, read as sRGB; about 1 is
           just noticeable.
         * mean_error_r, mean_error_g, mean_error_b: restored minus original, in levels of 255.
@@ -70,6 +74,7 @@ class Original:
             min(metrics.psnr_db(self.pixels, restored), MAXIMUM_DB),
             *_ms_ssim(self._planes, _planes(restored)),
             _psnr_hvs_m_db(self._blocks, _luma_blocks(restored)),
+            _ssimulacra2(self.pixels, restored),
             differences.mean(dtype=np.float64),
             np.percentile(differences, 95),
             *errors,
@@ -108,6 +113,17 @@ def _ms_ssim(original, restored):
         return None, None
     *colours, luma = similarity.ms_ssim(original, restored)
     return np.mean(colours), luma
+
+
+def _ssimulacra2(original, restored):
+    if min(original.shape[:2]) < _BLOCK:
+        return None
+    files = []
+    for pixels in (original, restored):
+        file = io.BytesIO()  # the package reads files
+        Image.fromarray(pixels).save(file, "BMP")
+        files.append(file)
+    return ssimulacra2.compute_ssimulacra2(*files)
 
 
 def _luma_blocks(pixels):

@@ -18,6 +18,7 @@ _MEANS_TABLE = (
     ("PSNR, dB", "psnr_rgb_db", ".2f"),
     ("HVS-M, dB", "psnr_hvs_m_db", ".2f"),
     ("MS-SSIM", "ms_ssim_rgb", ".4f"),
+    ("SSIMULACRA2", "ssimulacra2", ".1f"),
     ("CIEDE2000", "ciede2000_mean", ".2f"),
     ("its 95 %", "ciede2000_p95", ".2f"),
 )

@@ -25,6 +25,7 @@ class Measure:
 MEASURES = (
     Measure("ms_ssim_rgb", "ms_ssim", "MS-SSIM (RGB) in dB"),
     Measure("psnr_rgb_db", "psnr", "PSNR (RGB) in dB"),
+    Measure("ssimulacra2", "ssimulacra2", "SSIMULACRA2"),
     Measure("ciede2000_mean", "ciede2000", "mean CIEDE2000, lower is better"),
     Measure("psnr_hvs_m_db", "psnr_hvs_m", "PSNR-HVS-M (luma) in dB"),
 )

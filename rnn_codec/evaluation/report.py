@@ -20,6 +20,7 @@ from PIL import Image
 
 from rnn_codec import storage
 from rnn_codec.evaluation import plots
+from rnn_codec.training import events
 
 _CROP_SIDE = 176  # pixels: two of them side by side on a phone
 _WEBP_SIDE = 16383  # pixels: the format has no larger ones
@@ -85,11 +86,8 @@ def _plot(measure, means, published):
 
 
 def _write_events(folder, drawn):
-    # Here, not above: it brings Keras, and the rest of the report does without.
-    from rnn_codec.training import monitoring
-
     try:
-        writer = monitoring.EventWriter(folder, step=-1)  # hides all of an earlier report
+        writer = events.EventWriter(folder, step=-1)  # hides all of an earlier report
     except ImportError:
         logging.warning("no TensorBoard figures; for them: pip install 'rnn-codec[train]'")
         return
@@ -176,6 +174,7 @@ _MEANS_COLUMNS = (
     ("MS-SSIM luma", "ms_ssim_luma", ".4f"),
     ("PSNR RGB, dB", "psnr_rgb_db", ".2f"),
     ("PSNR-HVS-M, dB", "psnr_hvs_m_db", ".2f"),
+    ("SSIMULACRA2", "ssimulacra2", ".1f"),
     ("error R, levels", "mean_error_r", "+.2f"),
     ("error G", "mean_error_g", "+.2f"),
     ("error B", "mean_error_b", "+.2f"),

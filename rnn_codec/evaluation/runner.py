@@ -100,7 +100,7 @@ def _rounded(seconds):
 
 def conditions():
     """What all rows depend on: versions of the measures, and the machine that took the times."""
-    packages = ("rnn-codec", "keras", "numpy", "pillow", "psnr-hvsm", "scikit-image")
+    packages = ("rnn-codec", "keras", "numpy", "pillow", "psnr-hvsm", "scikit-image", "ssimulacra2")
     return {
         "measures": {
             **{package: _version(package) for package in packages},

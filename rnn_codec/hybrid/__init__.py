@@ -1,7 +1,8 @@
 """The wing around a standard codec: ComCNN, JPEG and its like, RecCNN."""
 
 from rnn_codec.hybrid.config import PRESETS, HybridConfig
-from rnn_codec.wings import Wing
+from rnn_codec.hybrid.options import EncodingOptions, HybridChanges, HybridOptions
+from rnn_codec.wings import Recipe, Wing
 
 
 def _make_codec(preset, precision, arithmetic):
@@ -17,13 +18,28 @@ def _measure(config):
     return networks.measure(config)
 
 
+def _train(config, photos, options, workdir, resume, initial_preset):
+    from rnn_codec.hybrid import recipe
+
+    return recipe.train(config, photos, options, workdir, resume, initial_preset)
+
+
 WING = Wing(
     name="hybrid",
     config=HybridConfig,
     presets=PRESETS,
     make_codec=_make_codec,
     measure=_measure,
-    encode_options=("base", "quality", "stored_size"),
     rates="quality",
+    encode_options=EncodingOptions,
+    recipes=(
+        Recipe(
+            "hybrid",
+            "the networks around a standard codec",
+            HybridOptions,
+            _train,
+            changes=HybridChanges,
+        ),
+    ),
     restores=True,
 )

@@ -21,12 +21,12 @@ from rnn_codec.codec import (
     Encoded,
     check_held,
     check_similarity_target,
-    frame_of,
     target_too_low,
     with_missed_target,
 )
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
+from rnn_codec.frames import frame_of
 from rnn_codec.hybrid import networks, search
 from rnn_codec.hybrid.config import STORED_SIZES
 from rnn_codec.hybrid.networks import HybridNetwork

@@ -3,16 +3,18 @@
 import dataclasses
 
 from rnn_codec.configuration import JsonConfig, expect
+from rnn_codec.standard import codecs as base_codecs
 
 NETWORKS = ("all", "both", "compact", "restoration")
 COLOURS = ("grey", "rgb")
 # What the standard codec may be made to store: how many times smaller its sides are.
 STORED_SIZES = {"full": 1, "half": 2}
-BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
+BASES = tuple(base_codecs.CODECS)
 
 # The condition of RecCNN: one of these standard codecs, and a level of its quality from 0, the
 # lowest, to 255, between two of these knots. They lie closer where a step changes more. Below the
-# first are JPEG's qualities under 5. Trained weights depend on both, and on the order.
+# first are JPEG's qualities under 5. Trained weights depend on both, and on the order, so a new
+# standard codec does not come in here.
 CONDITION_BASES = ("jpeg", "jpeg2000", "webp", "avif", "heif")
 QUALITY_KNOTS = (11, 25, 50, 100, 175, 255)
 

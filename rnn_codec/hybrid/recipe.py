@@ -31,13 +31,14 @@ from PIL import Image
 from rnn_codec import presets
 from rnn_codec.backend import compilation, distribution
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid import losses
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid.networks import HybridNetwork
+from rnn_codec.hybrid.options import HybridOptions
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import metrics
-from rnn_codec.recurrent import recipe
 from rnn_codec.standard import codecs as base_codecs
-from rnn_codec.training import data, monitoring
+from rnn_codec.training import data, progress, run, tensorboard
 
 # What learns in an epoch; the name of that part of the network.
 RESTORATION, FULL_RESTORATION, COMPACT = "restoration", "full_restoration", "compact"
@@ -59,36 +60,6 @@ _QUALITY_POWER = 1.5
 _OTHERS_SHARE = 1 / 2
 
 _VALIDATION_QUALITIES = 3
-
-# Of pixels in [0, 1], squared, 35 dB: batches with less count less. Else those of high qualities,
-# which hardly change, would drive the network.
-_SMALL_ERROR = 3e-4
-
-# Of the cosine transform that estimates bits: its size, and about what JPEG of quality 40 has as
-# the step of its lower frequencies, 25 levels.
-_BLOCK, _STEP = 8, 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class HybridOptions:
-    """What a run is, apart from the networks and the photographs."""
-
-    steps: int = 40_000  # of all networks together
-    steps_per_epoch: int = 500  # between checkpoints, validations and changes of turn
-    batch_size: int = 16
-    patch_size: int = 96
-    compact_every: int = 4  # epochs, of which the last is ComCNN's
-    rate_weight: float = 2.5  # of ComCNN's bits: dB for each doubling; 0 is the paper's
-    learning_rate: float = 1e-3
-    compact_learning_rate: float = 1e-4  # of ComCNN; the paper's, too, is a tenth
-    warmup_steps: int = 100  # of each network
-    clip_norm: float = 1.0
-    precision: str = "float32"  # or mixed_bfloat16
-    maximum_downscale: float = 2.0
-    other_bases: tuple = ()  # standard codecs of half of the batches, at all their qualities
-    validation_images: int = 8
-    validation_size: int = 192
-    seed: int = 0
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -123,40 +94,15 @@ class TurnModel(keras.Model):
         coding_error = decoded - compact
         compact = self.network.compress(pixels, reduction)
         if self.rate_weight:
-            self.add_loss(self.rate_weight / math.log(2.0) * ops.log(estimated_bits(compact)))
+            self.add_loss(
+                self.rate_weight / math.log(2.0) * ops.log(losses.estimated_bits(compact))
+            )
         # Not in training mode: the other network stands still, with its normalisation.
         return self.network.restore(compact + coding_error, condition, reduction=reduction)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The batch's squared error in dB: its gradient does not fade as errors get small."""
-        error = ops.mean(ops.square(x[0] - y_pred))
-        decibels = 10.0 / math.log(10.0) * ops.log(error + _SMALL_ERROR)
-        return sum(self.losses, start=decibels)
-
-
-def estimated_bits(pictures):
-    """Bits per sample of pictures `[B, H, W, C]` in a codec of 8x8 blocks, about; differentiable.
-
-    A coefficient of a block's cosine transform takes log2(1 + |c| / step) bits.
-    """
-    if pictures.shape[-1] == 3:
-        pictures = ops.concatenate(hybrid_networks.split_luma(pictures), axis=-1)
-    planes = [pictures[..., i : i + 1] for i in range(pictures.shape[-1])]
-    kernel = _cosine_kernel()
-    coefficients = [
-        ops.conv(plane, kernel, strides=_BLOCK, data_format="channels_last") for plane in planes
-    ]
-    magnitudes = ops.abs(ops.stack(coefficients)[..., 1:])  # the means cost little
-    return ops.mean(ops.log(1.0 + magnitudes / _STEP)) / math.log(2.0)
-
-
-def _cosine_kernel():
-    """The orthonormal transform of a block as a convolution: `[8, 8, 1, 64]`."""
-    places = np.arange(_BLOCK)
-    basis = np.cos(np.pi * places[:, None] * (2 * places + 1) / (2 * _BLOCK))  # frequency, place
-    basis *= np.sqrt(np.where(places == 0, 1, 2) / _BLOCK)[:, None]
-    kernel = np.einsum("ua,vb->abuv", basis, basis)
-    return kernel.reshape(_BLOCK, _BLOCK, 1, _BLOCK**2).astype(np.float32)
+        return sum(self.losses, start=losses.error_in_decibels(x[0], y_pred))
 
 
 class PatchCoder:
@@ -279,7 +225,7 @@ def _to_8_bits(pictures):
     return [one[..., 0] if one.shape[-1] == 1 else one for one in pictures]
 
 
-class Validation(keras.callbacks.Callback):
+class Validation(progress.StepCallback):
     """Codes fixed crops for real after each epoch, and adds the figures to its logs.
 
     Figures: mean PSNR and bits per pixel at the lowest, a middle and the highest quality, for each
@@ -291,14 +237,15 @@ class Validation(keras.callbacks.Callback):
         network: `HybridNetwork` in training.
         coder: `PatchCoder`; it gets the weights, for the next epoch too.
         crops: uint8 `[N, H, W, 3]`.
-        keeper: `recipe.RunKeeper`, which refuses weights that are no longer finite.
+        check: `run.FiniteCheck`; weights that are no longer finite are not to be kept.
+        first_step: int. Of the run.
     """
 
-    def __init__(self, network, coder, crops, keeper):
-        super().__init__()
+    def __init__(self, network, coder, crops, check, first_step=0):
+        super().__init__(first_step)
         self.network = network
         self.coder = coder
-        self.keeper = keeper
+        self.check = check
         self.pixels = coder.pixels(crops)
         self.originals = _to_8_bits(self.pixels)
         places = np.linspace(0, len(coder.qualities) - 1, _VALIDATION_QUALITIES)
@@ -324,7 +271,8 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.coder.update(self.network)
         figures = self.figures()
-        self.keeper.on_test_end(figures)
+        self.check.loss(self.step, figures["loss"])
+        self.check.weights(self.step)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         logs.update({f"val_{name}": value for name, value in figures.items()})
 
@@ -349,7 +297,15 @@ class Validation(keras.callbacks.Callback):
         return {"loss": -float(np.mean(at_reference)), **figures}
 
 
-def train(config, photos, options, workdir, resume=False, initial_preset=None, extra_callbacks=()):
+def train(
+    config,
+    photos,
+    options: HybridOptions,
+    workdir,
+    resume=False,
+    initial_preset=None,
+    extra_callbacks=(),
+):
     """Trains a hybrid codec; see the module's docstring.
 
     Args:
@@ -369,7 +325,7 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
         CodecError: the work folder holds another run or cannot be written, the options do not fit
             the data, or the loss ceased to be finite.
     """
-    recipe.refuse_other_run(workdir, resume)
+    run.refuse_other_run(workdir, resume)
     keras.utils.set_random_seed(options.seed)
     coder = PatchCoder(config, options.other_bases)
     with dtype_policy(options.precision):
@@ -378,25 +334,26 @@ def train(config, photos, options, workdir, resume=False, initial_preset=None, e
     groups = {"model": network.variables}
     groups.update({f"{turn}_optimizer": m.optimizer.variables for turn, m in models.items()})
     initial_preset = initial_preset and part_for(network, initial_preset)
-    step = recipe.first_step(workdir, groups, options.steps, network, initial_preset)
+    step = run.first_step(workdir, groups, options.steps, network, initial_preset)
     if step >= options.steps:
         return {}
-    recipe.record_run(workdir, config, photos, options)
+    run.record_run(workdir, config, photos, options)
     crops = data.validation_patches(
         photos, options.validation_images, options.validation_size, options.seed
     )
-    keeper = recipe.RunKeeper(workdir, groups, step, options.steps)
+    keeper = run.RunKeeper(workdir, groups, step, options.steps)
     closed = [
-        monitoring.Progress(step, options.steps),
-        *monitoring.scalar_callbacks(os.path.join(workdir, recipe.LOG_FOLDER), step),
+        progress.Progress(step, options.steps),
+        *tensorboard.scalar_callbacks(os.path.join(workdir, run.LOG_FOLDER), step),
     ]
-    export = recipe.PresetExport(
-        os.path.join(workdir, recipe.PRESET_FOLDER),
+    export = run.PresetExport(
+        os.path.join(workdir, run.PRESET_FOLDER),
         lambda: presets.from_network(network),
         resumed=step > 0,
     )
     # The order counts: the first adds figures to the logs that the others read.
-    validation = Validation(network, coder, crops, keeper)
+    check = run.FiniteCheck(workdir, groups)
+    validation = Validation(network, coder, crops, check, step)
     callbacks = [validation, *closed, export, keeper, *extra_callbacks]
     coder.update(network)
     try:
@@ -439,18 +396,12 @@ def _fit_epoch(model, coder, photos, options, step, callbacks):
         threads=2,
         transform=coder.training_item(options.seed, _reduction_of(model.turn)),
     )
-    try:
-        model.fit(
-            batches,
-            steps_per_epoch=min(options.steps_per_epoch, options.steps - step),
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
-    except Exception as error:
-        if batches.error is None:
-            raise
-        raise batches.error from error
+    run.fit(
+        model,
+        batches,
+        steps_per_epoch=min(options.steps_per_epoch, options.steps - step),
+        callbacks=callbacks,
+    )
 
 
 def _turns(config):
@@ -488,16 +439,11 @@ def _turn_model(network, turn, config, options):
     epochs = range(-(-options.steps // options.steps_per_epoch))
     rate = options.compact_learning_rate if turn == COMPACT else options.learning_rate
     own = sum(_turn_of(epoch, config, options) == turn for epoch in epochs)
-    schedule = recipe.learning_rate_schedule(
-        recipe.TrainingOptions(
-            steps=max(1, own) * options.steps_per_epoch,
-            learning_rate=rate,
-            warmup_steps=options.warmup_steps,
-        )
-    )
+    steps = max(1, own) * options.steps_per_epoch
+    schedule = run.learning_rate_schedule(rate, steps, options.warmup_steps)
     optimizer = distribution.Adam(schedule, global_clipnorm=options.clip_norm, name=f"{turn}_adam")
     _let_learn(network, turn)
     optimizer.build(network.trainable_variables)
     model = TurnModel(network, turn, options.rate_weight, name=turn)
-    model.compile(optimizer=optimizer, jit_compile=recipe.jit_compile())
+    model.compile(optimizer=optimizer, jit_compile=run.jit_compile())
     return model

@@ -34,7 +34,7 @@ from apache_beam.utils.shared import Shared
 
 from rnn_codec import loading, presets
 from rnn_codec.container import bitstream
-from rnn_codec.errors import CodecError
+from rnn_codec.errors import CodecError, one_line
 from rnn_codec.pictures import reading, writing
 from rnn_codec.targets import Target
 
@@ -82,13 +82,13 @@ class Encoding:
     Args:
         preset: str. Name, or a folder that every worker can read. Defaults to the default preset.
         target: `Target`.
-        entropy: str. As for `Codec.encode`.
+        options: dictionary. What the codec's `encode_picture` takes besides.
         max_pixels: int. Pictures with more are refused.
     """
 
     preset: str | None = None
     target: Target = Target()
-    entropy: str | None = None
+    options: dict = dataclasses.field(default_factory=dict)
     max_pixels: int = reading.DEFAULT_MAX_PIXELS
 
     @property
@@ -102,7 +102,7 @@ class Encoding:
         """The bytes of the result, and the columns of the table that tell of it."""
         picture = reading.read_picture(data, self.max_pixels, name)
         with _NETWORK:
-            encoded = codec.encode_picture(picture, self.target, self.entropy)
+            encoded = codec.encode_picture(picture, self.target, **self.options)
         return encoded.data, {
             "width": picture.width,
             "height": picture.height,
@@ -286,7 +286,7 @@ def _match(pattern):
         (found,) = FileSystems.match([pattern])
     except Exception as error:
         raise CodecError(
-            f"{pattern}: could not be listed ({_one_line(error)}); check the name, your access, "
+            f"{pattern}: could not be listed ({one_line(error)}); check the name, your access, "
             "and that the extra of apache-beam for this storage is installed"
         ) from error
     return sorted(metadata.path for metadata in found.metadata_list)
@@ -302,7 +302,7 @@ def _read(path):
             return file.read()
     except Exception as error:
         raise CodecError(
-            f"{path}: expected a readable file, received an error ({_one_line(error)}); check it"
+            f"{path}: expected a readable file, received an error ({one_line(error)}); check it"
         ) from error
 
 
@@ -318,7 +318,7 @@ def _write(path, data):
         with contextlib.suppress(Exception):
             FileSystems.delete([temporary])
         raise CodecError(
-            f"{path}: could not be written ({_one_line(error)}); check the folder and its space"
+            f"{path}: could not be written ({one_line(error)}); check the folder and its space"
         ) from error
 
 
@@ -330,7 +330,3 @@ def _write_table(results, path):
     writer.writerows(map(vars, sorted(results, key=lambda result: result.input)))
     # Names of files may hold bytes that are no text.
     _write(path, text.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__

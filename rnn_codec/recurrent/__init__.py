@@ -1,7 +1,13 @@
 """The paper's wing: a recurrent network codes what the picture so far lacks."""
 
 from rnn_codec.recurrent.config import PRESETS, CodecConfig
-from rnn_codec.wings import Wing
+from rnn_codec.recurrent.options import (
+    CodecChanges,
+    ContextOptions,
+    EncodingOptions,
+    TrainingOptions,
+)
+from rnn_codec.wings import Recipe, Wing
 
 
 def _make_codec(preset, precision, arithmetic):
@@ -16,7 +22,23 @@ def _measure(config):
     return complexity.measure(config)
 
 
+def _train(config, photos, options, workdir, resume, initial_preset):
+    from rnn_codec.recurrent import recipe
+
+    return recipe.train(config, photos, options, workdir, resume, initial_preset)
+
+
+def _train_context(config, photos, options, workdir, resume, initial_preset):
+    from rnn_codec.recurrent import context_recipe
+
+    del config  # the preset's, to which nothing is changed
+    return context_recipe.train(initial_preset, photos, options, workdir, resume)
+
+
 def _check_context(context, config):
+    from rnn_codec.entropy import context_model
+
+    context_model.check(context)
     received = context["known"].shape[0], context["known"].shape[3]
     if received != (config.iterations, config.bits):
         raise ValueError(
@@ -31,7 +53,17 @@ WING = Wing(
     presets=PRESETS,
     make_codec=_make_codec,
     measure=_measure,
-    encode_options=("entropy",),
     rates="iterations",
+    encode_options=EncodingOptions,
+    recipes=(
+        Recipe("codec", "the recurrent codec", TrainingOptions, _train, changes=CodecChanges),
+        Recipe(
+            "context",
+            "the context model that predicts the bits of a trained preset",
+            ContextOptions,
+            _train_context,
+            needs_weights=True,
+        ),
+    ),
     check_context=_check_context,
 )

@@ -14,7 +14,6 @@ from rnn_codec.codec import (
     Encoded,
     check_held,
     check_similarity_target,
-    frame_of,
     reaches,
     target_too_low,
     with_missed_target,
@@ -23,6 +22,7 @@ from rnn_codec.container import bitstream
 from rnn_codec.entropy.context_model import ContextModel
 from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
 from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.frames import frame_of
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import writing
 from rnn_codec.pictures.picture import Picture, pad_to_multiple

@@ -22,27 +22,14 @@ from tqdm import tqdm
 from rnn_codec import presets, storage
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
-from rnn_codec.recurrent import progressive, recipe
-from rnn_codec.training import checkpoints, data, monitoring
+from rnn_codec.recurrent import progressive
+from rnn_codec.recurrent.options import ContextOptions
+from rnn_codec.training import checkpoints, data, progress, run, tensorboard
 
 PLANES_FILE = "planes.npz"
 
 _HELD = 48  # crops to validate on
-
-
-@dataclasses.dataclass(frozen=True)
-class ContextOptions:
-    """What a run is, apart from the codec and the photographs."""
-
-    steps: int = 3_000
-    steps_per_epoch: int = 250
-    batch_size: int = 8
-    crop_size: int = 320  # pixels, of the one crop of each photograph
-    crops: int = 1_000  # at most one of each photograph
-    features: int = 64
-    quantised: bool = True  # without, a network in float that cannot be stored: for comparison
-    learning_rate: float = 2e-3
-    seed: int = 0
+_WARMUP_STEPS = 50
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -68,7 +55,7 @@ class ContextNetwork(keras.Model):
         self.features = features
         self.bits = bits
         self.quantised = quantised
-        self.bits_per_bit = recipe.PerIteration(iterations, name="bits_per_bit")
+        self.bits_per_bit = run.PerIteration(iterations, name="bits_per_bit")
 
     def build(self, input_shape):
         self.arrays = {}
@@ -206,7 +193,7 @@ def signs(planes):
     return 2.0 * planes.astype(np.float32) - 1.0
 
 
-def train(preset, photos, options, workdir, resume=False):
+def train(preset, photos, options: ContextOptions, workdir, resume=False):
     """Trains a context model for a preset; see the module's docstring.
 
     Args:
@@ -224,8 +211,7 @@ def train(preset, photos, options, workdir, resume=False):
         CodecError: the work folder holds another run, no photograph is large enough, or the codec's
             bits do not divide into groups.
     """
-    if checkpoints.exists(workdir) and not resume:
-        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+    run.refuse_other_run(workdir, resume)
     config = preset.config
     if config.bits % context_model.GROUPS:
         raise CodecError(
@@ -239,56 +225,37 @@ def train(preset, photos, options, workdir, resume=False):
         config.iterations, options.features, config.bits, options.quantised, name="context"
     )
     model.build(planes.shape)
-    optimizer = recipe.make_optimizer(
-        recipe.TrainingOptions(
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            warmup_steps=50,
-            ema_momentum=0.99,
-        )
-    )
+    schedule = run.learning_rate_schedule(options.learning_rate, options.steps, _WARMUP_STEPS)
+    optimizer = run.make_optimizer(schedule, ema_momentum=0.99)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, jit_compile=recipe.jit_compile())
+    model.compile(optimizer=optimizer, jit_compile=run.jit_compile())
     groups = {"model": model.variables, "optimizer": optimizer.variables}
-    codec = dataclasses.replace(preset, context=None).identity.hex()
-    step = 0
-    if checkpoints.exists(workdir):
-        state = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)
-        step = state["step"]
-        if state["codec"] != codec:
-            raise CodecError(
-                f"{workdir}: holds a run for codec {state['codec']}, received codec {codec}; give "
-                "another --workdir"
-            )
-        if step >= options.steps:
-            logging.info("nothing to do: the run has reached its %d steps", options.steps)
-            return {}
-    progress = monitoring.Progress(step, options.steps)
-    logs = monitoring.scalar_callbacks(os.path.join(workdir, recipe.LOG_FOLDER), step)
-    keeper = recipe.RunKeeper(workdir, groups, step, options.steps, {"codec": codec})
-    callbacks = [progress, *logs]
+    state = {"codec": dataclasses.replace(preset, context=None).identity.hex()}
+    step = run.first_step(workdir, groups, options.steps, state=state)
+    if step >= options.steps:
+        return {}
+    counter = progress.Progress(step, options.steps)
+    logs = tensorboard.scalar_callbacks(os.path.join(workdir, run.LOG_FOLDER), step)
+    keeper = run.RunKeeper(workdir, groups, step, options.steps, state)
+    callbacks = [counter, *logs]
     if options.quantised:
-        folder = os.path.join(workdir, recipe.PRESET_FOLDER)
+        folder = os.path.join(workdir, run.PRESET_FOLDER)
         callbacks.append(
-            recipe.PresetExport(
+            run.PresetExport(
                 folder, lambda: dataclasses.replace(preset, context=model.integers()), step > 0
             )
         )
-    try:
-        model.fit(
-            PlaneBatches(planes, options.batch_size, options.seed, step),
-            epochs=-(-(options.steps - step) // options.steps_per_epoch),
-            steps_per_epoch=options.steps_per_epoch,
-            validation_data=(signs(held), None),
-            validation_batch_size=options.batch_size,
-            # The order counts: those before AveragedWeights see the averages, those after do not.
-            callbacks=[*callbacks, recipe.AveragedWeights(), keeper],
-            shuffle=False,
-            verbose=0,
-        )
-    finally:
-        for callback in (progress, *logs):
-            callback.close()
+    run.fit(
+        model,
+        PlaneBatches(planes, options.batch_size, options.seed, step),
+        closed=(counter, *logs),
+        epochs=-(-(options.steps - step) // options.steps_per_epoch),
+        steps_per_epoch=options.steps_per_epoch,
+        validation_data=(signs(held), None),
+        validation_batch_size=options.batch_size,
+        # The order counts: those before AveragedWeights see the averages, those after do not.
+        callbacks=[*callbacks, run.AveragedWeights(), keeper],
+    )
     if options.quantised:
         _log_cost_of_integers(workdir, model, signs(held), options.batch_size)
     return keeper.figures
@@ -303,7 +270,7 @@ def _log_cost_of_integers(workdir, model, planes, batch_size):
         network.build(planes.shape)
         path = os.path.join(workdir, checkpoints.FILE_NAME)
         checkpoints.restore(path, {"model": network.variables})
-        network.compile(jit_compile=recipe.jit_compile())
+        network.compile(jit_compile=run.jit_compile())
         figures = network.evaluate(planes, batch_size=batch_size, verbose=0, return_dict=True)
         losses.append(figures["loss"])
     excess = 100.0 * (losses[0] / losses[1] - 1.0)
@@ -335,8 +302,8 @@ def coded_crops(preset, photos, options, workdir):
         # One of each photograph, as far as they are large enough.
         source = types.SimpleNamespace(validation=items, load=photos.load)
         count = min(limit, len(items))
-        crops = data.validation_patches(source, count, options.crop_size, options.seed)
-        logging.info("coding %d crops of %d pixels", count, options.crop_size)
+        crops = data.validation_patches(source, count, options.patch_size, options.seed)
+        logging.info("coding %d crops of %d pixels", count, options.patch_size)
         coded.append(np.stack([_code(steps, preset.config, crop) for crop in tqdm(crops)]))
     training_bits, held_bits = (np.packbits(planes, axis=-1) for planes in coded)
     buffer = io.BytesIO()
@@ -368,7 +335,7 @@ def _key(preset, photos, options):
     """What the planes depend on: a string."""
     codec = dataclasses.replace(preset, context=None).identity.hex()
     # Of two sets of photographs, a crop here and there tells.
-    sample = data.validation_patches(photos, 4, options.crop_size, options.seed)
+    sample = data.validation_patches(photos, 4, options.patch_size, options.seed)
     digest = hashlib.sha256(sample.tobytes()).hexdigest()
     counts = f"{len(photos.training)} {len(photos.validation)}"
-    return f"{codec} {options.crop_size} {options.crops} {options.seed} {counts} {digest}"
+    return f"{codec} {options.patch_size} {options.crops} {options.seed} {counts} {digest}"

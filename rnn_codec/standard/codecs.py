@@ -1,7 +1,8 @@
 """Standard codecs: 8-bit pixels to the bytes of a file that any viewer opens, and back.
 
-They carry the hybrid codec's compact picture, and `evaluation.codecs` measures them bare. A new one
-is one small class with a coder number from docs/bitstream.md, and a place in `CODECS`.
+They carry the hybrid codec's compact picture, and `evaluation` measures them bare. A new one is one
+class here, with a place in `CODECS`; a row in `peers`, at what settings to measure it; and a line
+in docs/bitstream.md, which gives its number away for ever.
 """
 
 import abc
@@ -13,7 +14,7 @@ import PIL
 from PIL import Image, features
 
 from rnn_codec.container import bitstream
-from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.errors import BitstreamError, CodecError, one_line
 from rnn_codec.pictures import reading
 
 _HEIF_EXTRA = "rnn-codec[baselines-gpl]"
@@ -23,14 +24,11 @@ class UnavailableError(CodecError):
     """A codec whose library is not installed."""
 
 
-class BaseCodec(abc.ABC):
+class Format(abc.ABC):
     """Base of all. Pixels are uint8, `[H, W]` grey or `[H, W, 3]` RGB."""
 
     name: str
-    coder: int  # in `bitstream.Plane`
-    extension: str  # of its files
-    qualities: tuple  # numbers; from low to high rate
-    default_quality: int | float
+    options: dict  # what else the results depend on, but the quality
 
     @abc.abstractmethod
     def encode(self, pixels, quality):
@@ -48,6 +46,22 @@ class BaseCodec(abc.ABC):
             CodecError: the bytes are no such file, damaged or too large.
         """
 
+    @abc.abstractmethod
+    def library(self):
+        """Names and versions of the libraries that do it, for a report."""
+
+
+class BaseCodec(Format):
+    """A codec whose files the hybrid codec can hold.
+
+    Its number, name and quality scale are in files and in trained weights, so they never change.
+    """
+
+    coder: int  # in `bitstream.Plane`: one of `bitstream.STANDARD_CODERS`
+    extension: str  # of its files
+    qualities: tuple  # numbers; from low to high rate
+    default_quality: int | float
+
     @classmethod
     def level_of(cls, quality):
         """Where a quality lies among the codec's: int from 0, the lowest, to 255, the highest.
@@ -62,17 +76,15 @@ class BaseCodec(abc.ABC):
         """The quality whose level is nearest."""
         return cls.qualities[round(level / bitstream.MAX_QUALITY_LEVEL * (len(cls.qualities) - 1))]
 
-    @abc.abstractmethod
-    def library(self):
-        """Names and versions of the libraries that do it, for a report."""
-
 
 class PillowFormat(BaseCodec):
-    """Base of the codecs that Pillow brings; the quality is its own, unless said otherwise."""
+    """Base of the codecs that Pillow brings; the quality is its own, unless said otherwise.
+
+    The options are arguments of `Image.save`.
+    """
 
     image_format: str
     feature: str  # Pillow's name of the library
-    options: dict  # arguments of `Image.save`
 
     def __init__(self):
         if not features.check(self.feature):
@@ -105,7 +117,7 @@ class Jpeg(PillowFormat):
     """JPEG as the web has it: colour at half resolution, Huffman tables optimised, progressive."""
 
     name = "jpeg"
-    coder = bitstream.JPEG
+    coder = 16
     extension = ".jpg"
     image_format = "JPEG"
     feature = "libjpeg_turbo"
@@ -118,7 +130,7 @@ class Jpeg2000(PillowFormat):
     """JPEG 2000 with the lossy wavelet; the quality is the rate asked for, in bits per pixel."""
 
     name = "jpeg2000"
-    coder = bitstream.JPEG2000
+    coder = 17
     extension = ".jp2"
     image_format = "JPEG2000"
     feature = "jpg_2000"
@@ -140,7 +152,7 @@ class WebP(PillowFormat):
     """WebP at its best effort. Its colour always has half resolution."""
 
     name = "webp"
-    coder = bitstream.WEBP
+    coder = 18
     extension = ".webp"
     image_format = "WEBP"
     feature = "webp"
@@ -153,7 +165,7 @@ class Avif(PillowFormat):
     """AVIF (AV1 intra) with full colour resolution, at Pillow's default speed."""
 
     name = "avif"
-    coder = bitstream.AVIF
+    coder = 19
     extension = ".avif"
     image_format = "AVIF"
     feature = "avif"
@@ -166,11 +178,11 @@ class Heif(BaseCodec):
     """HEVC intra (x265) in HEIF with full colour resolution; stands in for BPG."""
 
     name = "heif"
-    coder = bitstream.HEIF
+    coder = 20
     extension = ".heif"
     qualities = tuple(range(1, 91))
     default_quality = 40
-    chroma = 444
+    options = {"chroma": 444}
 
     def __init__(self):
         try:
@@ -186,7 +198,7 @@ class Heif(BaseCodec):
         mode = "RGB" if pixels.ndim == 3 else "L"
         file = io.BytesIO()
         self._library.encode(
-            mode, (width, height), pixels.tobytes(), file, quality=quality, chroma=self.chroma
+            mode, (width, height), pixels.tobytes(), file, quality=quality, **self.options
         )
         return file.getvalue()
 
@@ -198,10 +210,9 @@ class Heif(BaseCodec):
                 picture = image.to_pillow()
                 return np.array(picture if picture.mode == "L" else picture.convert("RGB"))
         except Exception as error:  # libheif's faults come as a few types
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise BitstreamError(
-                f"HEIF file: expected an intact one, received a damaged one ({reason}); fetch it "
-                "again"
+                f"HEIF file: expected an intact one, received a damaged one ({one_line(error)}); "
+                "fetch it again"
             ) from error
         raise BitstreamError(
             f"HEIF file: expected at most {max_pixels:,} pixels, received {width} x {height}; it "
@@ -215,6 +226,7 @@ class Heif(BaseCodec):
 
 
 CODECS = {codec.name: codec for codec in (Jpeg, Jpeg2000, WebP, Avif, Heif)}
+NAMES = {codec.coder: name for name, codec in CODECS.items()}
 
 
 def make(name):
@@ -261,13 +273,25 @@ def kind_of(plane):
     Raises:
         BitstreamError: none did.
     """
-    for kind in CODECS.values():
-        if kind.coder == plane.coder:
-            return kind
-    raise BitstreamError(
+    if plane.coder not in NAMES:
+        raise _not_standard()
+    return CODECS[NAMES[plane.coder]]
+
+
+def _not_standard():
+    return BitstreamError(
         "expected a file of the hybrid codec, which holds one of a standard codec, received another"
         " one; name a file that encode.py --codec=hybrid wrote"
     )
+
+
+def read_info(data: bytes) -> bitstream.FileInfo:
+    """What can be said of a file without a network; no limit on pixels applies.
+
+    Raises:
+        BitstreamError: it is no such file, or nothing of its picture is whole.
+    """
+    return bitstream.read_info(data, NAMES)
 
 
 def extract(data, strict=False, limits=bitstream.Limits()):
@@ -276,5 +300,9 @@ def extract(data, strict=False, limits=bitstream.Limits()):
     Raises:
         BitstreamError: the file holds none, or is damaged.
     """
-    plane = bitstream.read(data, strict, limits).planes[0]
-    return plane.payload, kind_of(plane).extension
+    contents = bitstream.read(data, strict, limits)
+    if contents.lossless is not None:
+        return contents.lossless, WebP.extension
+    if not contents.planes:
+        raise _not_standard()
+    return contents.planes[0].payload, kind_of(contents.planes[0]).extension

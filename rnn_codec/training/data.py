@@ -193,6 +193,9 @@ class PatchBatches(keras.utils.PyDataset):
         seed: int.
         first_step: int. Where a resumed run goes on.
         maximum_downscale: float. 1 for none.
+        drawings: list of uint8 `[H, W, 3]`, each at least as large as a patch.
+        drawn_share: float. So many of the patches are taken from the drawings, unreduced.
+        turned_share: float. So many of the patches are turned by a multiple of 90 degrees.
         hard_tiles: int or None. If given, patches are taken only from this many tiles of each
             photograph, those that PNG compresses worst (the paper takes 100 of 32x32), unreduced.
         threads: int. That prepare batches ahead; 0 for none.
@@ -217,6 +220,9 @@ class PatchBatches(keras.utils.PyDataset):
         seed=0,
         first_step=0,
         maximum_downscale=2.0,
+        drawings=(),
+        drawn_share=0.0,
+        turned_share=0.0,
         hard_tiles=None,
         threads=0,
         batches_ahead=8,
@@ -229,6 +235,9 @@ class PatchBatches(keras.utils.PyDataset):
         self.seed = seed
         self.first_step = first_step
         self.maximum_downscale = maximum_downscale
+        self.drawings = drawings
+        self.drawn_share = drawn_share if len(drawings) else 0.0
+        self.turned_share = turned_share
         self.hard_tiles = hard_tiles
         self.transform = transform
         self.error = None
@@ -262,14 +271,24 @@ class PatchBatches(keras.utils.PyDataset):
         return patches if self.transform is None else self.transform(patches, step)
 
     def _patch(self, rng):
+        # A share of zero draws no number, so that what was seeded before stays as it was.
+        if self.drawn_share and rng.random() < self.drawn_share:
+            drawing = self.drawings[rng.integers(len(self.drawings))]
+            patch = self._crop(drawing, self.patch_size, rng)
+        else:
+            patch = self._photographed(rng)
+        patch = patch[:, ::-1] if rng.integers(2) else patch
+        if self.turned_share and rng.random() < self.turned_share:
+            patch = np.rot90(patch, int(rng.integers(1, 4)))
+        return patch
+
+    def _photographed(self, rng):
         number, pixels = self._photograph(rng)
         tiles = self._hard_tiles_of(number, pixels) if self.hard_tiles else ()
         if len(tiles):
             top, left = tiles[rng.integers(len(tiles))]
-            patch = pixels[top : top + self.patch_size, left : left + self.patch_size]
-        else:
-            patch = self._random_crop(pixels, rng)
-        return patch[:, ::-1] if rng.integers(2) else patch
+            return pixels[top : top + self.patch_size, left : left + self.patch_size]
+        return self._random_crop(pixels, rng)
 
     def _photograph(self, rng):
         """Number and pixels of a photograph at random, among those that can be decoded."""
@@ -293,13 +312,19 @@ class PatchBatches(keras.utils.PyDataset):
         height, width = pixels.shape[:2]
         scale = rng.uniform(1.0, self.maximum_downscale) if rng.integers(2) else 1.0
         side = min(int(round(self.patch_size * scale)), height, width)
-        top = int(rng.integers(height - side + 1))
-        left = int(rng.integers(width - side + 1))
-        crop = pixels[top : top + side, left : left + side]
+        crop = self._crop(pixels, side, rng)
         if side == self.patch_size:
             return crop
         size = (self.patch_size, self.patch_size)
         return np.asarray(Image.fromarray(crop).resize(size, Image.Resampling.LANCZOS))
+
+    @staticmethod
+    def _crop(pixels, side, rng):
+        """A square of `side` pixels at a random place."""
+        height, width = pixels.shape[:2]
+        top = int(rng.integers(height - side + 1))
+        left = int(rng.integers(width - side + 1))
+        return pixels[top : top + side, left : left + side]
 
 
 def hardest_tiles(pixels, tile_size, count):

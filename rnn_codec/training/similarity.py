@@ -53,23 +53,29 @@ def maps(original, reconstruction):
     original, reconstruction = _channels_first(original), _channels_first(reconstruction)
     for scale in range(len(SCALE_WEIGHTS)):
         if scale:
-            original, reconstruction = _halve(original), _halve(reconstruction)
+            original, reconstruction = halve(original), halve(reconstruction)
         luminance, contrast = _ssim_maps(original, reconstruction)
         coarsest = scale == len(SCALE_WEIGHTS) - 1
         yield luminance * contrast if coarsest else contrast
 
 
 def _ssim_maps(x, y):
-    mean_x, mean_y = _blur(x), _blur(y)
+    mean_x, mean_y = blur(x), blur(y)
     squares, product = mean_x**2 + mean_y**2, mean_x * mean_y
     luminance = (2.0 * product + C1) / (squares + C1)
-    variances = _blur(x * x) + _blur(y * y) - squares
-    contrast = (2.0 * (_blur(x * y) - product) + C2) / (variances + C2)
+    if x.shape == y.shape:
+        variances = blur(x * x + y * y) - squares
+    else:  # the original's share serves all its reconstructions
+        variances = blur(x * x) + blur(y * y) - squares
+    contrast = (2.0 * (blur(x * y) - product) + C2) / (variances + C2)
     return luminance, contrast
 
 
-def _blur(planes):
-    """`[..., H, W]` -> `[..., W - 10, H - 10]`: transposed, which no mean over the map notices."""
+def blur(planes):
+    """Gaussian means over 11x11 pixels, fewer where a side is shorter.
+
+    `[..., H, W]` -> `[..., W - 10, H - 10]`: transposed, which no mean over the map notices.
+    """
     return _blur_last_axis(ops.swapaxes(_blur_last_axis(planes), -1, -2))
 
 
@@ -85,7 +91,7 @@ def _blur_last_axis(planes):
     return pieces[0] if len(pieces) == 1 else ops.concatenate(pieces, axis=-1)
 
 
-def _halve(planes):
+def halve(planes):
     """Means of 2x2 pixels; an odd side repeats its last row. `[..., H, W]` -> `[..., H/2, W/2]`."""
     for axis in (-2, -1):
         if planes.shape[axis] % 2:

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/training/monitoring.py."""
+"""Tests for rnn_codec/training/tensorboard.py, events.py and progress.py."""
 
 import contextlib
 import io
@@ -18,17 +18,27 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from rnn_codec.errors import CodecError
-from rnn_codec.training import monitoring
+from rnn_codec.training import events, tensorboard
+from rnn_codec.training.progress import Progress
+
+# A codec of two iterations, each 32 bits for 16x16 pixels, which restores the picture itself.
+SHOWN = tensorboard.Shown(
+    np.zeros((1, 32, 32, 3), np.uint8),
+    lambda image: np.stack([image, image], axis=1),
+    charts=lambda figures: {"ms_ssim": {"this codec": [(0.125, 0.8), (0.25, 0.9)]}},
+    pixels_per_step=1024,
+    bits_per_iteration=0.125,
+)
 
 
 class ProgressTest(absltest.TestCase):
     def test_shows_steps_of_the_whole_run_and_closes(self):
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
-            progress = monitoring.Progress(first_step=10, total_steps=14)
+            bar = Progress(first_step=10, total_steps=14)
             for _ in range(4):
-                progress.on_train_batch_end(0, {"loss": 0.5})
-            progress.close()
-        self.assertEqual(progress.step, 14)
+                bar.on_train_batch_end(0, {"loss": 0.5})
+            bar.close()
+        self.assertEqual(bar.step, 14)
         self.assertIn("14/14", stderr.getvalue())
 
     def test_remaining_time_is_from_the_mean_rate_since_the_first_step(self):
@@ -37,14 +47,14 @@ class ProgressTest(absltest.TestCase):
             contextlib.redirect_stderr(io.StringIO()) as stderr,
             mock.patch("tqdm.std.time", lambda: now[0]),
         ):
-            progress = monitoring.Progress(first_step=0, total_steps=101)
+            bar = Progress(first_step=0, total_steps=101)
             now[0] += 3600  # compilation: no part of the rate
-            progress.on_train_batch_end(0, {"loss": 0.5})
+            bar.on_train_batch_end(0, {"loss": 0.5})
             for seconds in (10, 10, 100, 10, 70):  # a validation, a checkpoint: part of it
                 now[0] += seconds
-                progress.on_train_batch_end(0, {"loss": 0.5})
+                bar.on_train_batch_end(0, {"loss": 0.5})
         # 200 seconds for 5 steps: 95 more take 3800.
-        self.assertEqual(progress.bar._time(), now[0])
+        self.assertEqual(bar.bar._time(), now[0])
         self.assertIn("6/101 [03:20<1:03:20", stderr.getvalue().split("\r")[-1])
 
     def test_tells_each_validation_in_a_line(self):
@@ -53,7 +63,7 @@ class ProgressTest(absltest.TestCase):
             logs[f"val_ms_ssim/iteration_0{number}"] = 0.9 + 0.05 * number
             logs[f"val_psnr_db/iteration_0{number}"] = 20.0 + number
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
-            monitoring.Progress(first_step=7, total_steps=9).on_epoch_end(0, logs)
+            Progress(first_step=7, total_steps=9).on_epoch_end(0, logs)
         self.assertEqual(
             stderr.getvalue(),
             "step 7: validation loss 0.2500; ms_ssim 0.9500 1.0000; psnr_db 21.00 22.00\n",
@@ -66,7 +76,7 @@ class PicturesTest(parameterized.TestCase):
         image = np.full((1, 1, 1, 3), 200 / 127.5 - 1, np.float32)
         levels = np.array([100, 220], np.float32).reshape(1, 2, 1, 1, 1)
         reconstructions = np.broadcast_to(levels / 127.5 - 1, (1, 2, 1, 1, 3))
-        strip = monitoring.strip(image, reconstructions)
+        strip = events.strip(image, reconstructions)
         self.assertEqual((strip.shape, strip.dtype), ((1, 2, 3, 3), np.uint8))
         np.testing.assert_array_equal(strip[0, 0, :, 0], [200, 100, 220])
         # R = 100 and -20, shown as 128 + R / 2.
@@ -75,7 +85,7 @@ class PicturesTest(parameterized.TestCase):
     def test_a_strip_keeps_pictures_upright_and_apart(self):
         rng = np.random.default_rng(0)
         image = rng.uniform(-1, 1, (2, 4, 6, 3)).astype(np.float32)
-        strip = monitoring.strip(image, np.stack([image, -image], axis=1))
+        strip = events.strip(image, np.stack([image, -image], axis=1))
         expected = np.rint(127.5 + 127.5 * image)
         self.assertEqual(strip.shape, (2, 8, 18, 3))
         np.testing.assert_array_equal(strip[:, :4, :6], expected)
@@ -86,11 +96,17 @@ class PicturesTest(parameterized.TestCase):
         ("rising", [0.8, 0.9, 0.95]), ("flat", [0.5, 0.5]), ("one_point", [0.7])
     )
     def test_the_rate_distortion_figure_draws_each_curve(self, values):
-        curves = {"ms_ssim": values, "psnr_db": [30 * value for value in values]}
-        picture = monitoring.rate_distortion_figure(curves, 0.125)
-        self.assertEqual(picture.size, (840, 320))
+        points = [(0.125 * 2**i, value) for i, value in enumerate(values)]
+        charts = {
+            "ms_ssim": {"this codec": points, "jpeg": [(0.1, 0.6), (0.9, 0.8)]},
+            "psnr_db": {"this codec": [(rate, 30 * value) for rate, value in points]},
+        }
+        picture = events.rate_distortion_figure(charts)
+        self.assertEqual(picture.size, (960, 360))
         navy = (np.asarray(picture) == (0, 0, 128)).all(axis=-1)
-        self.assertTrue(navy[:, :420].any() and navy[:, 420:].any())
+        self.assertTrue(navy[:, :480].any() and navy[:, 480:].any())
+        red = (np.asarray(picture) == (178, 34, 34)).all(axis=-1)
+        self.assertTrue(red[:, :480].any() and not red[:, 480:].any())
 
 
 class LogTest(absltest.TestCase):
@@ -110,7 +126,7 @@ class LogTest(absltest.TestCase):
 
 class EventWriterTest(LogTest):
     def test_writes_what_tensorboard_reads(self):
-        writer = monitoring.EventWriter(self.folder, step=0)
+        writer = events.EventWriter(self.folder, step=0)
         writer.scalars(3, {"loss": 0.5, "learning_rate": 0.25})
         writer.image(3, "strip_1", Image.new("RGB", (6, 4), "red"))
         writer.layout({"psnr_db": "^psnr_db/iteration_"})
@@ -127,7 +143,7 @@ class EventWriterTest(LogTest):
 
     def test_what_a_killed_process_wrote_past_its_checkpoint_is_hidden(self):
         for first_step, value in ((0, 1.0), (10, 2.0)):
-            writer = monitoring.EventWriter(self.folder, first_step)
+            writer = events.EventWriter(self.folder, first_step)
             for step in range(first_step + 5, first_step + 16, 5):
                 writer.scalars(step, {"loss": value})
             writer.close()
@@ -137,9 +153,8 @@ class EventWriterTest(LogTest):
 
 class TensorBoardTest(LogTest):
     def board(self, **kwargs):
-        images = np.zeros((1, 32, 32, 3), np.uint8)
-        return monitoring.TensorBoard(
-            self.folder, 0, 100, lambda step: step / 100, images, **{"every": 2, **kwargs}
+        return tensorboard.TensorBoard(
+            self.folder, 0, 100, lambda step: step / 100, SHOWN, **{"every": 2, **kwargs}
         )
 
     def test_the_loss_is_that_of_the_last_steps(self):
@@ -160,10 +175,6 @@ class TensorBoardTest(LogTest):
 
     def test_strips_come_twenty_times_in_a_run(self):
         board = self.board(every=1000)
-        model = mock.Mock()
-        model.network.config.bits = 32
-        board.set_model(model)
-        board._draw_strips = lambda: np.zeros((1, 4, 4, 3), np.uint8)
         logs = {f"val_{name}/iteration_01": 0.5 for name in ("ms_ssim", "psnr_db", "bits_per_bit")}
         for batch in range(100):
             board.on_train_batch_end(batch, {"loss": 1.0})
@@ -178,10 +189,9 @@ class TensorBoardTest(LogTest):
 
 
 class TensorBoardCallbacksTest(LogTest):
-    def callbacks(self, graph=False, profile=None):
-        images = np.zeros((1, 32, 32, 3), np.uint8)
-        return monitoring.tensorboard_callbacks(
-            self.folder, 0, 100, lambda step: 0.0, images, graph, profile
+    def callbacks(self, graph=None, profile=None):
+        return tensorboard.tensorboard_callbacks(
+            self.folder, 0, 100, lambda step: 0.0, SHOWN, graph, profile
         )
 
     def test_without_tensorboard_a_line_says_what_brings_it(self):
@@ -194,7 +204,7 @@ class TensorBoardCallbacksTest(LogTest):
     def test_what_the_backend_lacks_is_refused(self):
         with mock.patch.object(keras.backend, "backend", lambda: "torch"):
             with self.assertRaisesRegex(CodecError, "--graph: expected .* received torch"):
-                self.callbacks(graph=True)
+                self.callbacks(graph=mock.Mock())
             with self.assertRaisesRegex(CodecError, "--profile: expected .* received torch"):
                 self.callbacks(profile=(1, 2))
 

@@ -1,5 +1,6 @@
 """Tests for rnn_codec/standard/codecs.py."""
 
+import pathlib
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -7,9 +8,12 @@ import numpy as np
 from PIL import features
 import testing
 
+from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid import config
 from rnn_codec.pictures import metrics
 from rnn_codec.standard import codecs as base_codecs
+from rnn_codec.standard import peers
 
 BASES = tuple(base_codecs.CODECS)
 
@@ -53,6 +57,42 @@ class CodecsTest(parameterized.TestCase):
     def test_levels_stay(self, name, quality, level):
         # Trained weights and files depend on it.
         self.assertEqual(base_codecs.CODECS[name].level_of(quality), level)
+
+    def test_coders_and_the_condition_stay(self):
+        # Files depend on the numbers, trained weights on the order of the condition.
+        first = {"jpeg": 16, "jpeg2000": 17, "webp": 18, "avif": 19, "heif": 20}
+        coders = {name: kind.coder for name, kind in base_codecs.CODECS.items()}
+        self.assertEqual(coders | first, coders)
+        self.assertEqual(config.CONDITION_BASES, tuple(first))
+
+    @parameterized.parameters(*BASES)
+    def test_every_number_is_on_the_page_of_the_format(self, name):
+        page = pathlib.Path(__file__).parent.parent / "docs" / "bitstream.md"
+        coder = base_codecs.CODECS[name].coder
+        self.assertIn(coder, bitstream.STANDARD_CODERS)
+        self.assertIn(f"| {coder} | {name} |", page.read_text())
+
+    @parameterized.parameters(*BASES)
+    def test_every_codec_is_measured(self, name):
+        kinds = {peer.kind for peer in peers.PEERS.values()}
+        self.assertIn(base_codecs.CODECS[name], kinds)
+
+    def test_information_has_the_names(self):
+        header = bitstream.Header(9, 9, True, False, 1, b"12345678")
+        for coder, name in ((16, "jpeg"), (20, "heif"), (63, "standard(63)"), (9, "unknown(9)")):
+            data = bitstream.write(header, [bitstream.Plane(coder, b"")])
+            self.assertEqual(base_codecs.read_info(data).coders, (name,))
+
+    def test_a_lossless_picture_is_extracted(self):
+        header = bitstream.Header(9, 9, True, False, 1, bitstream.NO_MODEL)
+        data = bitstream.write(header, lossless=b"WebP")
+        self.assertEqual(base_codecs.extract(data), (b"WebP", ".webp"))
+
+    def test_runs_hold_no_standard_file(self):
+        header = bitstream.Header(9, 9, True, False, 1, b"12345678")
+        data = bitstream.write(header, runs=[bitstream.Run(0, 0, 3, b"")], channels=4)
+        with self.assertRaisesRegex(CodecError, "expected a file of the hybrid codec"):
+            base_codecs.extract(data)
 
     def test_coders_and_extensions_differ(self):
         for attribute in ("coder", "extension"):

@@ -1,4 +1,4 @@
-"""Tests for rnn_codec/hybrid/recipe.py."""
+"""Tests for rnn_codec/hybrid/recipe.py and rnn_codec/hybrid/losses.py."""
 
 import collections
 import dataclasses
@@ -11,12 +11,14 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import keras
 import numpy as np
+import pytest
 import training_runs
 
 from rnn_codec import presets
 from rnn_codec.codec import Codec
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
+from rnn_codec.hybrid import losses
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid import recipe as hybrid_training
 from rnn_codec.hybrid.codec import HybridCodec
@@ -25,6 +27,8 @@ from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.pictures import metrics
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.training import data
+
+pytestmark = pytest.mark.network
 
 CONFIG = HybridConfig("small", colour="grey", layers=3, filters=8)
 CONDITIONED = {
@@ -260,7 +264,7 @@ class LossTest(absltest.TestCase):
 
     def test_each_doubling_of_bits_costs_the_rate_weight(self):
         compact = self.network.compress(self.item[0], 2)
-        bits = float(hybrid_training.estimated_bits(compact))
+        bits = float(losses.estimated_bits(compact))
         added = self.loss(hybrid_training.COMPACT, 4.0) - self.loss(hybrid_training.COMPACT)
         self.assertAlmostEqual(added, 4.0 * np.log2(bits), places=3)
 
@@ -269,13 +273,13 @@ class EstimatedBitsTest(parameterized.TestCase):
     @parameterized.parameters(1, 3)
     def test_flat_pictures_take_none(self, channels):
         flat = np.full((2, 16, 24, channels), 0.3, np.float32)
-        self.assertAlmostEqual(float(hybrid_training.estimated_bits(flat)), 0, places=3)
+        self.assertAlmostEqual(float(losses.estimated_bits(flat)), 0, places=3)
 
     def test_one_cosine(self):
         # Of 64 coefficients one is not zero: four steps of the transform's, log2(1 + 4) bits.
         wave = np.cos(np.pi * 3 * (2 * np.arange(8) + 1) / 16) * np.sqrt(2) / 8
         picture = 0.5 + 0.4 * np.tile(wave, (8, 1))[None, ..., None]
-        bits = float(hybrid_training.estimated_bits(picture.astype(np.float32)))
+        bits = float(losses.estimated_bits(picture.astype(np.float32)))
         self.assertAlmostEqual(bits, np.log2(5) / 63, places=4)
 
     @parameterized.parameters(1, 3)
@@ -285,7 +289,7 @@ class EstimatedBitsTest(parameterized.TestCase):
             0.5 + np.float32(s) * rng.normal(size=(1, 32, 32, channels)) for s in (0.05, 0.2)
         ]
         coder = hybrid_training.PatchCoder(dataclasses.replace(CONFIG, colour="rgb"))
-        estimates = [float(hybrid_training.estimated_bits(p.astype(np.float32))) for p in pictures]
+        estimates = [float(losses.estimated_bits(p.astype(np.float32))) for p in pictures]
         sizes = [coder.code_compact(p.astype(np.float32), coder.base, 40)[1] for p in pictures]
         self.assertLess(estimates[0], estimates[1])
         self.assertLess(sizes[0], sizes[1])
