@@ -27,7 +27,8 @@ even positions, whose row and column add up to an even number, then the odd ones
     class  = clip(round((z + gain * table[own]) / 2^7), -63, 63)            in 8ths: a logit
     P      = PROBABILITIES[class + 63]                                      in 65536ths
 
-`levels` are of magnitudes, LEVELS[|t|]; with signs, those of t. A coefficient that was
+`levels` are of magnitudes, LEVELS[|t|], in halves; where signs are seen, t itself, at most 12
+either way, follows, in ones; `gain`, `table` and `out_bias` are by half. A coefficient that was
 insignificant, and whose class lies below the plane's threshold, is not coded: it stays zero. One
 that was significant has its class replaced by `refine[magnitude, class]`. Signs are predicted at
 planes 0 and 1 only; later they are single raw bits.
@@ -51,6 +52,8 @@ SIGNED = 2  # planes from 0 on whose signs are predicted and that see what their
 CLASS_LIMIT, CLASSES = 63, 127
 REFINED = 16  # magnitudes with refinement tables of their own; larger ones have the last
 UNARY = 14  # magnitudes of plane 0 told in unary; larger ones in an escape
+
+SIGNED_LIMIT = 12  # of an index that is seen with its sign
 
 INPUT_SCALE, MIX_SCALE, CONV_SCALE, OUT_SCALE = 2, 256, 128, 64
 GAIN_SCALE, TABLE_SCALE, LEAN_SCALE = 32, 32, 64
@@ -220,29 +223,30 @@ class PlaneModel:
             self.more = arrays["more"].astype(np.int32)
         self.update = arrays["update"] if self.signed else None
 
-    def begin(self, lattice, levels, negative):
+    def begin(self, lattice, levels, magnitude, negative):
         """What the earlier planes tell of this one, as `PlaneSums`.
 
         Args:
             lattice: `lattice.Lattice`.
-            levels: uint8 `[2, K, C]`. Of the indices of the plane before.
-            negative: bool, of the same shape.
+            levels: uint8 `[2, K, C]`. Of the magnitudes.
+            magnitude, negative: int and bool, of the same shape. The indices of the plane before.
         """
         dtype = self.arithmetic.dtype
         count = self.bias.shape[1]
         sums = np.zeros((2, count, lattice.cells), dtype)
         if self.plane and len(self.inputs):
-            mixed = [self._mixed(levels[half], negative[half]) for half in range(2)]
+            mixed = [self._mixed(*parts) for parts in zip(levels, magnitude, negative)]
             grid = lattice.join(np.stack(mixed))
             sums = lattice.split(self._convolved(grid))
         return PlaneSums(self, lattice, sums)
 
-    def _mixed(self, levels, negative):
+    def _mixed(self, levels, magnitude, negative):
         """`[K, C]` -> `[M, C]`."""
         inputs = levels[self.inputs].astype(self.arithmetic.dtype)
         if self.signed:
-            signs = 1 - 2 * negative[self.inputs].astype(self.arithmetic.dtype)
-            inputs = np.concatenate([inputs, inputs * signs])
+            signed = with_sign(magnitude[self.inputs], negative[self.inputs])
+            # In halves, as levels are.
+            inputs = np.concatenate([inputs, 2 * signed.astype(self.arithmetic.dtype)])
         sums = self.mix @ inputs
         return self.arithmetic.rescale(sums, _MIX_SHIFT, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
@@ -295,13 +299,18 @@ class PlaneSums:
         Args:
             half: int.
             channels: int array or slice.
-            magnitudes, signed: int `[L, C]`. Levels added, and the same with signs.
+            magnitudes, signed: int `[L, C]`. Levels added, and what was added to indices.
         """
         model, lattice = self._model, self._lattice
-        kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
-        added = np.concatenate([magnitudes, signed]).astype(model.arithmetic.dtype)
+        # Most channels of a run add nothing at all.
+        adds = np.flatnonzero(signed.any(axis=1))
+        if not len(adds):
+            return
+        channels = np.arange(model.out.shape[1])[channels][adds]
+        added = np.concatenate([magnitudes[adds], 2 * signed[adds]]).astype(model.arithmetic.dtype)
         halves = np.zeros((2, *added.shape), added.dtype)
         halves[half] = added
+        kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
         kernel = kernel.reshape(3, 3, len(added), -1)
         self._sums += lattice.split(convolve(lattice.join(halves), _flat_kernel(kernel)))
 
@@ -332,6 +341,12 @@ def levels_of(magnitudes):
     """LEVELS of magnitudes: uint8."""
     clipped = np.minimum(magnitudes, MAGNITUDE_LIMIT).astype(np.uint8)
     return np.frombuffer(clipped.tobytes().translate(_LEVEL_BYTES), np.uint8).reshape(clipped.shape)
+
+
+def with_sign(magnitudes, negative):
+    """Magnitudes, at most SIGNED_LIMIT, with their signs."""
+    clipped = np.minimum(magnitudes, SIGNED_LIMIT)
+    return np.where(negative, -clipped, clipped)
 
 
 _LEVEL_BYTES = bytes(np.resize(LEVELS, 256))
@@ -415,7 +430,7 @@ def shapes(planes, latents, runs, mixed, features):
             own["conv"] = ((3, 3, mix, width), np.int8)
             own["refine"] = ((REFINED, CLASSES), np.int8)
         else:
-            own["more"] = ((UNARY,), np.int8)
+            own["more"] = ((2, UNARY, latents), np.int8)
         if plane < SIGNED:
             own["update"] = ((3, 3, kinds, latents, width), np.int8)
             if plane:
@@ -505,9 +520,10 @@ def largest_sum(arrays):
             return 0
         return int(np.abs(arrays[name].astype(np.int64)).sum(axis=axes).max(initial=0)) * limit
 
-    mixed = reach("mix", (1, 2), LEVEL_LIMIT)
+    most = max(LEVEL_LIMIT, 2 * SIGNED_LIMIT)
+    mixed = reach("mix", (1, 2), most)
     convolved = reach("conv", (0, 1, 2), ACTIVATION_LIMIT)
-    updated = reach("update", (0, 1, 2, 3), LEVEL_LIMIT)
+    updated = reach("update", (0, 1, 2, 3), most)
     bias = int(np.abs(arrays["bias"].astype(np.int64)).max(initial=0))
     features = (convolved >> _CONV_SHIFT) + 1 + bias + updated
     own = int(arrays["gain"].max(initial=0)) * int(arrays["table"].max(initial=0))

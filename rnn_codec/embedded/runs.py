@@ -88,7 +88,7 @@ class _RunCoder:
                 self._levels = entropy_model.levels_of(self._magnitude)
             else:
                 self._levels = np.zeros(self._magnitude.shape, np.uint8)
-            self._sums = model.begin(self._lattice, self._levels, self._negative)
+            self._sums = model.begin(self._lattice, self._levels, self._magnitude, self._negative)
 
     def _end_run(self, last):
         self.channel = last
@@ -126,10 +126,12 @@ class _RunCoder:
             step.run(sink, magnitude, negative)
             magnitudes.append(magnitude)
             negatives.append(negative)
-            if model.signed:
+            if model.signed and not (half and last == self.model.latents):
+                # Something follows that sees what this half added.
                 known = entropy_model.levels_of(2 * before).astype(np.int16)
                 added = entropy_model.levels_of(magnitude) - known
-                sums.add(half, channels, added, np.where(negative, -added, added))
+                signed = entropy_model.with_sign(magnitude - 2 * before, negative)
+                sums.add(half, channels, added, signed)
         return channels, magnitudes, negatives
 
     def _keep(self, coded):
@@ -159,7 +161,7 @@ class _Step:
         outputs = sums.outputs(half, channels)
         table = entropy_model.looked_up(own, model.table[half])
         outputs[0] += table * model.gain[half][channels][:, None]
-        self.half, self.channels = half, channels
+        self.half, self.channels, self.cells = half, channels, own.shape[1]
         classes = entropy_model.classes_of(outputs[0], arithmetic)
         coded = classes >= max(0, model.threshold + entropy_model.CLASS_LIMIT)
         if model.plane:
@@ -197,10 +199,12 @@ class _Step:
     def _magnitudes(self, sink, places, outputs):
         """Magnitudes of plane 0, of those that are at least 1."""
         more = entropy_model.classes_of(outputs, self.model.arithmetic).astype(np.int32)
+        table = self.model.more[self.half][:, self.channels]
+        channels = places // self.cells
         found = np.ones(len(places), np.int32)
         active = np.arange(len(places))
         for told in range(1, entropy_model.UNARY + 1):
-            classes = more[active] + self.model.more[told - 1]
+            classes = more[active] + table[told - 1, channels[active]]
             classes = np.clip(classes, 0, 2 * entropy_model.CLASS_LIMIT).astype(np.uint8)
             on = sink.bits(self, places[active], classes, told)
             active = active[on != 0]
@@ -228,6 +232,7 @@ class _Writer:
         self._costs = costs
         self._cells = cells
         self._step = self._values = None
+        self.events = self.coded = 0
 
     def _true(self, step):
         """Magnitudes and signs of the step's cells, flat."""
@@ -239,6 +244,8 @@ class _Writer:
         return self._values
 
     def bits(self, step, places, classes, above):
+        if places is step.where:
+            self.coded += len(places)
         bits = (self._true(step)[0][places] > above).astype(np.uint8)
         self._grouped(step, places, classes, bits)
         return bits
@@ -257,6 +264,7 @@ class _Writer:
         return rest
 
     def _grouped(self, step, places, classes, bits):
+        self.events += bits.size
         if self._coder is not None:
             order = np.argsort(classes, kind="stable")
             self._coder.grouped(bits[order], np.bincount(classes, minlength=1))
@@ -264,6 +272,7 @@ class _Writer:
             self._count(step, places, _COSTS[bits, classes])
 
     def _raw(self, step, places, bits):
+        self.events += bits.size
         if self._coder is not None:
             self._coder.raw(bits.reshape(-1))
         if self._costs is not None:
@@ -316,6 +325,10 @@ class RunEncoder(_RunCoder):
         model: `entropy_model.EntropyModel`.
         index: int `[h, w, K]`, the picture's indices of the last plane, channels in the network's
             order. Magnitudes beyond `model.index_limit` are cut to it.
+
+    Attributes:
+        events, coded: int. Bits that went into the range coder so far, and coefficients of all
+            planes that were not left out.
     """
 
     def __init__(self, model, index):
@@ -325,6 +338,7 @@ class RunEncoder(_RunCoder):
         magnitude = np.minimum(np.abs(index.astype(np.int32)), limit)
         self._target = self._lattice.split(magnitude.astype(self._magnitude.dtype))
         self._target_negative = self._lattice.split(index < 0)
+        self.events = self.coded = 0
 
     def encode(self, plane, first, last):
         """The bytes of a run: channels first..last-1 of a plane, in the order of sending.
@@ -335,7 +349,10 @@ class RunEncoder(_RunCoder):
         self._expect(plane, first, last)
         self._begin_plane()
         coder = grouped_coder.Encoder(_MODELS)
-        self._keep(self._code(first, last, self._sums, self._writer(coder, None)))
+        writer = self._writer(coder, None)
+        self._keep(self._code(first, last, self._sums, writer))
+        self.events += writer.events
+        self.coded += writer.coded
         self._end_run(last)
         return coder.finish()
 
