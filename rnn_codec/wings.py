@@ -31,7 +31,7 @@ class Wing:
     config: type[JsonConfig]
     presets: tuple[JsonConfig, ...]  # those known by name, the wing's default first
     make_codec: Callable[..., Any]  # (preset, precision, arithmetic) -> `codec.Codec`
-    measure: Callable[[Any], Any]  # config -> `layers.complexity.Complexity`
+    measure: Callable[[Any], Any]  # config -> `layers.geometry.Complexity`
     encode_options: tuple[str, ...]  # what `encode_picture` takes besides the target
     rates: str  # what one file, or one call, chooses a rate by: "iterations" or "quality"
     restores: bool = False  # whether the codec has `restore_picture`, for other codecs' pictures

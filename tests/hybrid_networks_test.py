@@ -10,15 +10,10 @@ from PIL import Image
 import testing
 
 from rnn_codec import presets
-from rnn_codec.hybrid import (
-    config as hybrid_config,
-)
-from rnn_codec.hybrid import (
-    networks as hybrid_networks,
-)
-from rnn_codec.hybrid import (
-    recipe as hybrid_training,
-)
+from rnn_codec.hybrid import complexity
+from rnn_codec.hybrid import config as hybrid_config
+from rnn_codec.hybrid import networks as hybrid_networks
+from rnn_codec.hybrid import recipe as hybrid_training
 from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.layers.common import dtype_policy
@@ -77,8 +72,7 @@ class NetworkTest(parameterized.TestCase):
 
     def test_blocks_cost_a_quarter(self):
         paper, blocks = (
-            hybrid_networks.measure(HybridConfig("a", colour="grey", block=block))
-            for block in (1, 2)
+            complexity.measure(HybridConfig("a", colour="grey", block=block)) for block in (1, 2)
         )
         self.assertAlmostEqual(blocks.synthesis_macs / paper.synthesis_macs, 0.25, delta=0.01)
         self.assertEqual(paper.synthesis_macs, 664_704)
@@ -87,7 +81,7 @@ class NetworkTest(parameterized.TestCase):
     def test_shortcuts_keep_the_cost(self):
         plain = HybridConfig("plain", batch_normalisation=False)
         config = dataclasses.replace(plain, shortcuts=True)
-        macs = [hybrid_networks.measure(one).synthesis_macs for one in (plain, config)]
+        macs = [complexity.measure(one).synthesis_macs for one in (plain, config)]
         self.assertEqual(*macs)
         blocks = HybridNetwork.create(config).restoration.layers[1:-1]
         self.assertLen(blocks, 9)

@@ -12,9 +12,9 @@ def _make_codec(preset, precision, arithmetic):
 
 
 def _measure(config):
-    from rnn_codec.hybrid import networks
+    from rnn_codec.hybrid import complexity
 
-    return networks.measure(config)
+    return complexity.measure(config)
 
 
 WING = Wing(

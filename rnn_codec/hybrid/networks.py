@@ -16,8 +16,8 @@ from keras import ops
 import numpy as np
 
 from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
+from rnn_codec.layers import geometry
 from rnn_codec.layers.common import DepthToSpace, ResidualBlock, SpaceToDepth, block_means
-from rnn_codec.layers.complexity import Complexity, stack_macs
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -148,6 +148,9 @@ class RestorationLayers(keras.layers.Layer):
             else:
                 features = layer(features)
         return features
+
+    def geometry(self, before):
+        return geometry.through(self.layers, before)
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -308,16 +311,3 @@ def join_luma(luma, chroma):
     red = luma + second / _CHROMA_SCALES[1]
     green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
     return ops.concatenate([red, green, blue], axis=-1)
-
-
-def measure(config: HybridConfig) -> Complexity:
-    """What ComCNN costs as encoder and one RecCNN as synthesis; between them is no network."""
-    network = HybridNetwork.create(config)
-    restoration = network.restoration or network.full_restoration
-    return Complexity(
-        parameters=network.count_params(),
-        encoder_macs=stack_macs(network.compact.layers, 1.0)[0] if network.compact else 0.0,
-        decoder_macs=0.0,
-        synthesis_macs=stack_macs(restoration.layers, 1.0)[0] if restoration else 0.0,
-        skips_synthesis=True,
-    )

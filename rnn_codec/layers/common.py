@@ -9,6 +9,7 @@ import contextlib
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 
 
@@ -18,6 +19,9 @@ class DepthToSpace(keras.layers.Layer):
 
     def call(self, inputs):
         return ops.depth_to_space(inputs, 2, data_format="channels_last")
+
+    def geometry(self, before):
+        return before.scaled(0.5)
 
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
@@ -50,6 +54,9 @@ class ResidualBlock(keras.layers.Layer):
     def call(self, inputs):
         return inputs + self.second(self.first(ops.relu(inputs)))
 
+    def geometry(self, before):
+        return geometry.through([self.first, self.second], before)
+
 
 @keras.saving.register_keras_serializable(package="rnn_codec")
 class SpaceToDepth(keras.layers.Layer):
@@ -57,6 +64,9 @@ class SpaceToDepth(keras.layers.Layer):
 
     def call(self, inputs):
         return ops.space_to_depth(inputs, 2, data_format="channels_last")
+
+    def geometry(self, before):
+        return before.scaled(2)
 
 
 def space_to_depth(pictures, block):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent.block_transform import DensePerIteration
 
@@ -62,6 +63,9 @@ class Binarizer(keras.layers.Layer):
 
     def build(self, input_shape):
         self.conv.build(input_shape)
+
+    def geometry(self, before):
+        return geometry.after(self.conv, before)
 
     def call(self, inputs, *, index=None, training=False):
         options = {} if self.iterations is None else {"index": index}

@@ -10,10 +10,13 @@ Reference:
     https://arxiv.org/abs/1608.05148, section 3.1.
 """
 
+import dataclasses
+
 import keras
 from keras import ops
 import numpy as np
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 
 # The paper's alpha_h and alpha_x.
@@ -66,6 +69,19 @@ class ConvRNNCell(keras.layers.Layer):
         """Zeros, in the compute precision, for an output of `height` by `width`."""
         shape = (batch, height, width, self.state_channels)
         return [ops.zeros(shape, dtype=self.compute_dtype) for _ in range(self.num_states)]
+
+    def geometry(self, before):
+        # The input is seen once. The convolutions of the state follow one another, and the first of
+        # them sees no input of this step.
+        result = before.reaching(geometry.overhang(self.kernel_size, self.strides))
+        result = result.scaled(self.strides)
+        state = result.scale * geometry.overhang(self.recurrent_kernel_size)
+        reach = max(result.reach, state) + (self.recurrent_depth - 1) * state
+        convolutions = [
+            part for part in self._flatten_layers() if isinstance(part, keras.layers.Conv2D)
+        ]
+        counts = map(geometry.kernel_macs, convolutions)
+        return dataclasses.replace(result, reach=reach).computing(*counts)
 
     def _input_conv(self, filters, name, **kwargs):
         return keras.layers.Conv2D(

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from rnn_codec.backend import compilation
-from rnn_codec.layers.common import DepthToSpace
+from rnn_codec.layers import geometry
 from rnn_codec.recurrent import architectures
 from rnn_codec.recurrent.binarizer import Binarizer
 from rnn_codec.recurrent.block_transform import (
@@ -153,13 +153,13 @@ class ProgressiveNetwork(keras.Model):
         """
         encoder_states = None
         if encoding:
-            encoder_states = _initial_states(self.encoder, batch, height, width)
-        # A decoder starts at 1/16; its cells do not stride, each depth-to-space doubles the size.
-        decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
+            encoder_states = self.encoder.initial_states(batch, height, width)
+        size = height // STRIDE, width // STRIDE
+        decoder_states = self.decoder.initial_states(batch, *size)
         if self.config.atoms:
             # A sum over iterations: not in the lower precision of mixed training.
-            shape = (batch, height // STRIDE, width // STRIDE, SAMPLES)
-            decoder_states.append([ops.zeros(shape, dtype=self.variable_dtype)])
+            memory = ops.zeros((batch, *size, SAMPLES), dtype=self.variable_dtype)
+            decoder_states.append([memory])
         reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
         gain = ops.ones((batch, 1, 1, 1), dtype="float32")
         if self.gain is not None:
@@ -199,7 +199,8 @@ class ProgressiveNetwork(keras.Model):
         step = self.block_synthesis(bits, decoder_states[0][0], index=index)
         memory = memory + ops.cast(step, memory.dtype)
         # The network may go over the blocks again, to hide their borders.
-        blocks = ops.depth_to_space(memory, self.decoder.scale, data_format="channels_last")
+        finer = geometry.after(self.decoder).positions(1)
+        blocks = ops.depth_to_space(memory, finer, data_format="channels_last")
         features = ops.concatenate([features, ops.cast(blocks, features.dtype)], axis=-1)
         return features, [*decoder_states, [memory]]
 
@@ -250,16 +251,3 @@ class CompiledSteps:
 def normalise(images):
     """Pixels 0 to 255 to float32 in [-1, 1]."""
     return ops.cast(images, "float32") / 127.5 - 1.0
-
-
-def _initial_states(stack, batch, height, width):
-    states = []
-    for layer in stack.stack:
-        strides = getattr(layer, "strides", 1)
-        strides = strides if isinstance(strides, int) else strides[0]
-        height, width = height // strides, width // strides
-        if isinstance(layer, DepthToSpace):
-            height, width = 2 * height, 2 * width
-        if layer in stack.cells():
-            states.append(layer.initial_states(batch, height, width))
-    return states

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from rnn_codec.backend import compilation
-from rnn_codec.recurrent import progressive, receptive_field
+from rnn_codec.recurrent import complexity, progressive
 from rnn_codec.recurrent.config import STRIDE
 
 # Side of a tile in blocks of 16x16 pixels; even, as gains are of 32x32. Wider ones are no faster.
@@ -147,19 +147,20 @@ class _Margins(typing.NamedTuple):
 
 def _margins(network, encoding, synthesise=True):
     """The `_Margins` that the receptive fields of a network call for."""
-    reach = receptive_field.measure(network)
+    parts = complexity.parts_of(network)
     # A gain is one number for 32x32 pixels, and so estimated from all of them.
     step = STRIDE if network.gain is None else 2 * STRIDE
 
     def whole(pixels):
         return -(-pixels // step) * step
 
-    seen = reach.encoder if encoding else 0
+    seen = parts.encoder.reach if encoding else 0
     picture = whole(seen)
     if network.gain is not None:
-        seen = picture + reach.gain
-    features = whole(seen + reach.synthesis) if synthesise else None
-    bits = whole(seen + reach.decoder + (reach.synthesis if synthesise else 0))
+        seen = picture + parts.gain.reach
+    shown = parts.synthesis.reach if synthesise else 0
+    features = whole(seen + shown) if synthesise else None
+    bits = whole(seen + parts.decoder.reach + shown)
     return _Margins(*(margin and margin // STRIDE for margin in (bits, features, picture)))
 
 
