@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 from keras import ops
+import numpy as np
 
 from rnn_codec.backend import compilation
 from rnn_codec.layers import geometry
@@ -238,7 +239,11 @@ class ProgressiveNetwork(keras.Model):
 
 
 class CompiledSteps:
-    """The compiled twin of a `ProgressiveNetwork`, for `iterate`."""
+    """The compiled twin of a `ProgressiveNetwork`, for `iterate`: the whole picture at once.
+
+    What it has beside the steps is between `iterate` and arrays as files have them.
+    `tiling.TiledSteps` has the same, so nobody has to ask which one it uses.
+    """
 
     def __init__(self, network):
         self.accumulates = network.accumulates
@@ -246,6 +251,32 @@ class CompiledSteps:
         self.analyse = compilation.compile_for_inference(network.analyse, network)
         self.decode_bits = compilation.compile_for_inference(network.decode_bits, network)
         self.synthesise = compilation.compile_for_inference(network.synthesise, network)
+
+    def image_of(self, pixels):
+        """What `iterate` is to encode, of uint8 `[B, H, W, 3]`."""
+        return normalise(pixels)
+
+    def planes_of(self, planes):
+        """What `iterate` is to decode, of uint8 `[B, H/16, W/16, bits]`, zeros and ones."""
+        # As the binarizer gives them to the encoder's own decoder, in type too.
+        return [2.0 * bits.astype(np.float32) - 1.0 for bits in planes]
+
+    def is_held(self, reconstruction):
+        """Whether an iteration's reconstruction can be read, though the loop may have gone on."""
+        del reconstruction
+        return True
+
+    def tiles(self, reconstruction, index):
+        """Yields a picture of the batch in parts.
+
+        Yields:
+            Pairs of slices (rows and columns) and float32 `[height, width, 3]`, not clipped.
+        """
+        values = ops.cast(reconstruction[index], "float32")
+        yield (slice(None), slice(None)), ops.convert_to_numpy(values)
+
+    def end_encoding(self, reconstruction):
+        """Frees what only a further `analyse` would need."""
 
 
 def normalise(images):
