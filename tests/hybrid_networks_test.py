@@ -182,11 +182,6 @@ class NetworkTest(parameterized.TestCase):
         of_one = network.compress(grey, 2)
         np.testing.assert_allclose(of_one, ops.mean(of_three, -1, keepdims=True), atol=1e-6)
 
-    def test_config_round_trip(self):
-        network = testing.make_hybrid("blocks").network
-        again = HybridNetwork.from_config(network.get_config())
-        self.assertEqual(again.config, network.config)
-
     def test_compact_pictures_are_not_rounded_by_half_precision(self):
         with dtype_policy("mixed_bfloat16"):
             network = HybridNetwork.create(SMALL)

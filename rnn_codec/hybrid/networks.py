@@ -15,7 +15,7 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
+from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS
 from rnn_codec.layers import geometry
 from rnn_codec.layers.common import DepthToSpace, ResidualBlock, SpaceToDepth, block_means
 
@@ -29,7 +29,6 @@ _CUBIC = (-0.0703125, 0.8671875, 0.2265625, -0.0234375)
 CONDITION_SIZE = len(CONDITION_BASES) * len(QUALITY_KNOTS)  # K
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class HybridNetwork(keras.Model):
     """ComCNN and RecCNN of a configuration.
 
@@ -114,13 +113,6 @@ class HybridNetwork(keras.Model):
         luma, chroma = split_luma(pixels)
         return join_luma(network(luma), filtered(chroma))
 
-    def get_config(self):
-        return {"config": self.config.to_dict(), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(HybridConfig.from_dict(config.pop("config")), **config)
-
 
 class RestorationLayers(keras.layers.Layer):
     """RecCNN: layers in order, of which the conditioned ones get the condition.
@@ -153,7 +145,6 @@ class RestorationLayers(keras.layers.Layer):
         return geometry.through(self.layers, before)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ConditionedBlock(ResidualBlock):
     """A residual block with a scale and a shift of its inner features, before their ReLU.
 
@@ -266,8 +257,7 @@ def mean_of_blocks(pixels):
 def upsample(pixels):
     """Bicubic, twice as large: `[B, H, W, C]` -> `[B, 2H, 2W, C]`. Edge pixels go on outside.
 
-    `keras.ops.image.resize` has another filter on torch, no gradient in bfloat16 on TensorFlow, and
-    none under XLA.
+    `keras.ops.image.resize` has no gradient in bfloat16 on TensorFlow, and none under XLA.
     """
     taller = _upsample_rows(pixels)
     return ops.swapaxes(_upsample_rows(ops.swapaxes(taller, 1, 2)), 1, 2)

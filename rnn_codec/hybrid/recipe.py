@@ -83,7 +83,6 @@ class HybridOptions:
     seed: int = 0
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class TurnModel(keras.Model):
     """The networks while one of them learns.
 

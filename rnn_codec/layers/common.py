@@ -13,7 +13,6 @@ from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class DepthToSpace(keras.layers.Layer):
     """`[B, H, W, 4C]` -> `[B, 2H, 2W, C]`: each group of four channels becomes 2x2 pixels."""
 
@@ -24,7 +23,6 @@ class DepthToSpace(keras.layers.Layer):
         return before.scaled(0.5)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ResidualBlock(keras.layers.Layer):
     """`x + conv(relu(conv(relu(x))))`, 3x3 each. `[B, H, W, C]` -> the same."""
 
@@ -58,7 +56,6 @@ class ResidualBlock(keras.layers.Layer):
         return geometry.through([self.first, self.second], before)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class SpaceToDepth(keras.layers.Layer):
     """`[B, 2H, 2W, C]` -> `[B, H, W, 4C]`: each 2x2 pixels become channels."""
 

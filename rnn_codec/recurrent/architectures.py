@@ -56,7 +56,6 @@ class RecurrentStack(keras.layers.Layer):
         return features, new_states
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class LinearSkip(keras.layers.Layer):
     """Layers in order, plus one linear map from each position to the pixels of its block.
 

@@ -113,18 +113,7 @@ class ConvRNNCell(keras.layers.Layer):
         width = None if width is None else -(-width // self.strides)
         layer.build((batch, height, width, self.state_channels))
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "recurrent_kernel_size": self.recurrent_kernel_size,
-            "strides": self.strides,
-            "use_bias": self.use_bias,
-        }
 
-
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ConvLSTMCell(ConvRNNCell):
     """Convolutional LSTM: `c' = s(f) c + s(i) tanh(j)`, `h' = s(o) tanh(c')`, output `h'`.
 
@@ -157,7 +146,6 @@ class ConvLSTMCell(ConvRNNCell):
         return hidden, [hidden, memory]
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class AssociativeLSTMCell(ConvRNNCell):
     """LSTM whose memory is a sum of complex key-value products, with redundant copies.
 
@@ -241,9 +229,6 @@ class AssociativeLSTMCell(ConvRNNCell):
         hidden = read * _bound(recalled / self.num_copies)
         return hidden, [hidden, ops.concatenate(copies, axis=-1)]
 
-    def get_config(self):
-        return {**super().get_config(), "num_copies": self.num_copies}
-
 
 def _both_halves(gate):
     return ops.concatenate([gate, gate], axis=-1)
@@ -265,7 +250,6 @@ def _complex_multiply(a, b):
     return ops.concatenate([real, imaginary], axis=-1)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ConvGRUCell(ConvRNNCell):
     """Convolutional GRU: `h' = (1 - z) h + z tanh(W x + U (r h))`, output `h'`.
 
@@ -304,7 +288,6 @@ class ConvGRUCell(ConvRNNCell):
         return hidden + update * (ops.tanh(candidate) - hidden)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ResidualConvGRUCell(ConvGRUCell):
     """The paper's Residual GRU: a GRU with scaled shortcuts along time and along depth.
 

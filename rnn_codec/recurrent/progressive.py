@@ -33,7 +33,7 @@ from rnn_codec.recurrent.block_transform import (
     DensePerIteration,
     visible_error,
 )
-from rnn_codec.recurrent.config import STRIDE, CodecConfig
+from rnn_codec.recurrent.config import STRIDE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,6 @@ def iterate(steps, image=None, planes=None, wanted=None, **kwargs):
         yield Iteration(bits, reconstruction)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ProgressiveNetwork(keras.Model):
     """Encoder, binarizer, decoder and synthesis of one codec, and their one-iteration steps.
 
@@ -91,7 +90,7 @@ class ProgressiveNetwork(keras.Model):
     metrics are `training.TrainingModel`'s business.
 
     Args:
-        config: `CodecConfig`, or its dictionary.
+        config: `CodecConfig`.
 
     Call arguments:
         images: `[B, H, W, 3]`, 0 to 255; sides are multiples of 16.
@@ -105,8 +104,6 @@ class ProgressiveNetwork(keras.Model):
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(config, dict):
-            config = CodecConfig.from_dict(config)
         self.config = config
         make_encoder, make_decoder, make_synthesis = architectures.ARCHITECTURES[
             config.architecture
@@ -233,9 +230,6 @@ class ProgressiveNetwork(keras.Model):
             "reconstructions": ops.stack(reconstructions, axis=1),
             "planes": ops.stack(planes, axis=1),
         }
-
-    def get_config(self):
-        return {"config": self.config.to_dict(), "name": self.name}
 
 
 class CompiledSteps:

@@ -52,7 +52,6 @@ class TrainingOptions:
     profile: tuple[int, int] | None = None  # first and last step of a profile, into the logs
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class TrainingModel(keras.Model):
     """A network with its loss and its per-iteration metrics, for `fit` and `evaluate`.
 
