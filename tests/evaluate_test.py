@@ -12,6 +12,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.evaluation import curves, report, runner
