@@ -322,7 +322,7 @@ class NameTest(PresetTest):
         self.enterContext(mock.patch.object(presets, "_SHIPPED", str(self.folder)))
 
     def test_an_unknown_name_gets_the_known_ones(self):
-        message = "^'residul_gru': expected a preset's folder or one of two_scale_gru, residual_gru"
+        message = "^'residul_gru': expected a preset's folder or one of embedded, two_scale_gru"
         with self.assertRaisesRegex(PresetError, message):
             presets.load("residul_gru")
 
