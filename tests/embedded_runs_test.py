@@ -76,7 +76,7 @@ class RoundTripTest(parameterized.TestCase):
         model = entropy_model.EntropyModel(arrays)
         index = np.full((2, 2, LATENTS), 8 * 3 + 5)  # 3 at plane 0, 29 in all
         found = []
-        transmit(model, index, CUTS["one"], lambda e, d, p, l: found.append(d.index().max()))
+        transmit(model, index, CUTS["one"], lambda _, d, *__: found.append(d.index().max()))
         self.assertEqual(found, [0, 1, 3, 7])
 
     def test_more_than_eight_planes(self):

@@ -39,6 +39,8 @@ features, `P` positions. Knows nothing of bytes.
 
 import numpy as np
 
+from rnn_codec.embedded.arithmetic import ARITHMETICS, convolve, flat_kernel
+
 # The level of a magnitude, round(2 log2(1 + |t|)), as a number: logarithms may round elsewhere.
 _STEPS_UP = (1, 1, 2, 3, 4, 6, 9, 13, 19, 26, 38, 53)  # the first magnitude of each level from 1 on
 MAGNITUDE_LIMIT = 63  # larger ones have its level
@@ -132,36 +134,6 @@ _SIGMOID = (
 PROBABILITIES = np.array([65536 - p for p in _SIGMOID[:0:-1]] + list(_SIGMOID), np.int32)
 
 
-# Positions whose neighbourhoods are gathered at once; more would take more memory.
-_BLOCK = 4096
-
-
-class Definition:
-    """The arithmetic that defines the model: int64."""
-
-    dtype = np.int64
-
-    def rescale(self, sums, shift, low, high):
-        """`clip(round(sums / 2**shift), low, high)`, halves up. May compute in place."""
-        return np.clip((sums + (1 << shift - 1)) >> shift, low, high)
-
-
-class Numpy:
-    """The same in float32, exact because all numbers are integers below 2**24."""
-
-    dtype = np.float32
-
-    def rescale(self, sums, shift, low, high):
-        # A sum plus a half, divided by a power of two, is exact too.
-        sums += 2.0 ** (shift - 1)
-        sums *= 2.0**-shift
-        np.floor(sums, out=sums)
-        return np.clip(sums, low, high, out=sums)
-
-
-ARITHMETICS = {"definition": Definition, "numpy": Numpy}
-
-
 class EntropyModel:
     """The predictor of one preset.
 
@@ -216,7 +188,7 @@ class PlaneModel:
             self.inputs = np.flatnonzero(np.any(arrays["mix"], axis=(0, 1)))
             mix = arrays["mix"][:, :, self.inputs]
             self.mix = mix.reshape(len(mix), -1).astype(dtype)  # [M, kinds * inputs]
-            self.conv = _flat_kernel(arrays["conv"].astype(dtype))  # [H, 9 M]
+            self.conv = flat_kernel(arrays["conv"].astype(dtype))  # [H, 9 M]
             self.refine = arrays["refine"]
             self.lean = arrays["lean"].astype(np.int32) if self.signed else None
         else:
@@ -312,29 +284,7 @@ class PlaneSums:
         halves[half] = added
         kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
         kernel = kernel.reshape(3, 3, len(added), -1)
-        self._sums += lattice.split(convolve(lattice.join(halves), _flat_kernel(kernel)))
-
-
-def convolve(grid, kernel):
-    """A 3x3 convolution, zeros around: `[M, h, w]`, `[H, 9 M]` -> `[H, h, w]`."""
-    count, rows, columns = grid.shape
-    padded = np.zeros((count, rows + 2, columns + 2), grid.dtype)
-    padded[:, 1:-1, 1:-1] = grid
-    sums = np.empty((len(kernel), rows, columns), grid.dtype)
-    step = max(1, _BLOCK // columns)
-    for top in range(0, rows, step):
-        bottom = min(rows, top + step)
-        parts = [
-            padded[:, top + y : bottom + y, x : x + columns] for y in range(3) for x in range(3)
-        ]
-        patches = np.stack(parts).reshape(9 * count, -1)
-        sums[:, top:bottom] = (kernel @ patches).reshape(len(kernel), bottom - top, columns)
-    return sums
-
-
-def _flat_kernel(kernel):
-    """`[3, 3, M, H]` -> `[H, 9 M]`."""
-    return np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
+        self._sums += lattice.split(convolve(lattice.join(halves), flat_kernel(kernel)))
 
 
 def levels_of(magnitudes):
@@ -497,8 +447,8 @@ def _check_plane(arrays, plane):
         low, high = limits.get(name, (-WEIGHT_LIMIT, WEIGHT_LIMIT))
         if array.size and (array.min() < low or array.max() > high):
             raise ValueError(
-                f"expected {name} of plane {plane} from {low} to {high}. Received: {array.min()} to "
-                f"{array.max()}"
+                f"expected {name} of plane {plane} from {low} to {high}. Received: "
+                f"{array.min()} to {array.max()}"
             )
     largest = largest_sum(arrays)
     if largest >= 2**24:
