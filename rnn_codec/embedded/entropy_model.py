@@ -7,7 +7,8 @@ stays below 2**24, so that float32 products and sums are exact in whatever order
 does give, the same integers.
 
 What is coded. Index t[n] of plane n refines t[n-1]. A coefficient that was insignificant, t[n-1]
-= 0, becomes -1, 0 or 1: significant or not, then a sign. At plane 0 it may become more, in unary.
+= 0, becomes -1, 0 or 1: significant or not, then a sign. At plane 0 it may become more, in unary;
+later it may too, where it was not coded before.
 One that was significant gets one bit, the next of its magnitude.
 
 What is known. Of a plane, runs of channels are coded one after the other, and of a run first the
@@ -29,9 +30,10 @@ even positions, whose row and column add up to an even number, then the odd ones
 
 `levels` are of magnitudes, LEVELS[|t|], in halves; where signs are seen, t itself, at most 12
 either way, follows, in ones; `gain`, `table` and `out_bias` are by half. A coefficient that was
-insignificant, and whose class lies below the plane's threshold, is not coded: it stays zero. One
-that was significant has its class replaced by `refine[magnitude, class]`. Signs are predicted at
-planes 0 and 1 only; later they are single raw bits.
+insignificant, and whose class lies below the plane's threshold, is not coded: it stays zero, and
+may be found late, with a larger magnitude; `late[class]` tells how likely. One that was significant
+has its class replaced by `refine[magnitude, class]`. Signs are predicted at planes 0 and 1 only;
+later they are single raw bits.
 
 Shapes: `N` planes, `K` channels in the order in which they are sent, `M` mixed and `H` hidden
 features, `P` positions. Knows nothing of bytes.
@@ -54,6 +56,8 @@ SIGNED = 2  # planes from 0 on whose signs are predicted and that see what their
 CLASS_LIMIT, CLASSES = 63, 127
 REFINED = 16  # magnitudes with refinement tables of their own; larger ones have the last
 UNARY = 14  # magnitudes of plane 0 told in unary; larger ones in an escape
+
+LATE_BINS = 8  # of classes of significance, which tell whether something was found late
 
 SIGNED_LIMIT = 12  # of an index that is seen with its sign
 
@@ -178,6 +182,7 @@ class PlaneModel:
         dtype = arithmetic.dtype
         self.signed = plane < SIGNED
         self.live = arrays["live"].astype(bool)
+        self.late = (arrays["late"].astype(int) + CLASS_LIMIT).astype(np.uint8)
         self.threshold = int(arrays["threshold"])
         self.bias = arrays["bias"].astype(dtype)  # [2, H]
         self.out = arrays["out"].astype(dtype)  # [outputs, K, H]
@@ -332,6 +337,11 @@ def refined_classes(model, magnitudes, classes, leaning):
     return (refined + CLASS_LIMIT).astype(np.uint8)
 
 
+def late_bins(classes):
+    """Bins of classes, plus 63, of significance."""
+    return classes // (128 // LATE_BINS)
+
+
 def index_limit(planes):
     """The largest magnitude of an index of the last plane: at plane 0 it is at most 255."""
     return 256 * 2 ** (planes - 1) - 1
@@ -344,7 +354,7 @@ def index_dtype(planes):
 
 def plane_arrays(arrays, plane):
     """The arrays of one plane, by names without its number."""
-    own = {name: arrays[name][plane] for name in ("live", "threshold")}
+    own = {name: arrays[name][plane] for name in ("live", "threshold", "late")}
     suffix = f"_{plane}"
     own.update((k[: -len(suffix)], a) for k, a in arrays.items() if k.endswith(suffix))
     return own
@@ -364,6 +374,7 @@ def shapes(planes, latents, runs, mixed, features):
         "runs": ((planes, runs + 1), np.int16),
         "live": ((planes, latents), np.uint8),
         "threshold": ((planes,), np.int8),
+        "late": ((planes, LATE_BINS), np.int8),
     }
     for plane, (mix, width) in enumerate(zip(mixed, features)):
         kinds = 2 if plane < SIGNED else 1
@@ -441,6 +452,7 @@ def _check_plane(arrays, plane):
         "live": (0, 1),
         "refine": (-CLASS_LIMIT, CLASS_LIMIT),
         "more": (-CLASS_LIMIT, CLASS_LIMIT),
+        "late": (-CLASS_LIMIT, CLASS_LIMIT),
         "threshold": (-CLASS_LIMIT, CLASS_LIMIT + 1),
     }
     for name, array in arrays.items():

@@ -96,6 +96,8 @@ class EntropyNetwork(keras.Model):
         arrays = {
             "live": self.live.astype(np.uint8),
             "threshold": np.asarray(thresholds, np.int8),
+            # Next to never, until it is counted.
+            "late": np.full((len(self.live), integers.LATE_BINS), -integers.CLASS_LIMIT, np.int8),
         }
         for number, model in enumerate(self.plane_models):
             for name, array in model.export(self.live.shape[1]).items():

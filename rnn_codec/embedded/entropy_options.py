@@ -31,7 +31,7 @@ class EntropyOptions:
         48, "Make those of the planes whose signs are predicted this wide.", lower=1
     )
     threshold: int = option(
-        -42,
+        -50,
         "Do not code coefficients whose significance is less likely than this: eighths of a logit.",
         lower=-63,
         upper=0,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from rnn_codec import presets, storage
-from rnn_codec.embedded import channel_order, entropy_model
+from rnn_codec.embedded import channel_order, entropy_model, runs
 from rnn_codec.embedded.entropy_network import EntropyNetwork
 from rnn_codec.embedded.entropy_options import EntropyOptions
 from rnn_codec.embedded.network import EmbeddedNetwork, truncate
@@ -32,6 +32,7 @@ RUNS = 5
 # A channel that becomes significant less often than this is never coded.
 _RAREST = 3e-5
 _HELD = 48  # crops to validate on
+_COUNTED = 24  # crops to count what is found late in
 _REDUCTION = 0.62
 _ORDER_CROPS, _ORDER_SIZE = 8, 128
 _WARMUP_STEPS = 50
@@ -158,7 +159,9 @@ def fit(indices, planes, options, workdir, identity="", export=None):
 
         def context():
             thresholds = np.full(planes, options.threshold)
-            return {"order": order, "runs": model.run_ends(), **network.export(thresholds)}
+            arrays = {"order": order, "runs": model.run_ends(), **network.export(thresholds)}
+            sample = training[:: max(1, len(training) // _COUNTED)]
+            return {**arrays, "late": late_classes(arrays, sample)}
 
         callbacks.append(run.PresetExport(*export(context), step > 0))
     run.fit(
@@ -194,10 +197,10 @@ def make_model(index, planes, options):
     live[~live.any(axis=1), 0] = True
     bits = channel_order.bits_of_planes(sample, planes)
     place = np.arange(bits.shape[1])
-    runs = np.stack([np.searchsorted(equal_runs(b, RUNS)[1:-1], place, "right") for b in bits])
+    run_of = np.stack([np.searchsorted(equal_runs(b, RUNS)[1:-1], place, "right") for b in bits])
     network = EntropyNetwork(
         live,
-        runs,
+        run_of,
         frequency,
         options.mixed,
         options.features,
@@ -208,6 +211,26 @@ def make_model(index, planes, options):
     model = TrainedNetwork(network, bits, name="trained")
     model.build()
     return model
+
+
+def late_classes(arrays, index):
+    """Classes of finding a coefficient late, counted: int8 `[N, LATE_BINS]`.
+
+    Args:
+        arrays: of an `entropy_model.EntropyModel`.
+        index: int `[crops, h, w, K]`, channels in the order in which they are sent.
+    """
+    order = np.arange(len(arrays["order"]), dtype=np.int16)
+    model = entropy_model.EntropyModel({**arrays, "order": order})
+    counts = np.full((model.planes, entropy_model.LATE_BINS, 2), (1.0, 0.1))
+    for crop in index:
+        encoder = runs.RunEncoder(model, crop)
+        for plane in range(model.planes):
+            encoder.encode(plane, 0, model.latents)
+        counts += encoder.late_counts
+    logits = np.log(counts[..., 1] / counts[..., 0])
+    limit = entropy_model.CLASS_LIMIT
+    return np.clip(np.rint(logits * entropy_model.CLASS_SCALE), -limit, limit).astype(np.int8)
 
 
 def equal_runs(bits, count):
