@@ -143,7 +143,7 @@ class Codec(abc.ABC):
         Raises:
             CodecError: the request would be wrong for any picture.
         """
-        return [_caught(self.encode_picture, picture, target, **options) for picture in pictures]
+        return [caught(self.encode_picture, picture, target, **options) for picture in pictures]
 
     @abc.abstractmethod
     def decode_picture(
@@ -190,7 +190,7 @@ class Codec(abc.ABC):
         def decode(data):
             return list(self.decode_picture(data, iterations, strict, limits))
 
-        return [_caught(decode, data) for data in files]
+        return [caught(decode, data) for data in files]
 
     @abc.abstractmethod
     def read_planes(
@@ -317,7 +317,7 @@ class Codec(abc.ABC):
             )
 
 
-def _caught(function, *arguments, **options):
+def caught(function, *arguments, **options):
     """What a function returns, or the `CodecError` that it raises."""
     try:
         return function(*arguments, **options)

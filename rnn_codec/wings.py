@@ -50,7 +50,7 @@ class Wing:
     config: type[JsonConfig]
     presets: tuple[JsonConfig, ...]  # those known by name, the wing's default first
     make_codec: Callable[..., Any]  # (preset, precision, arithmetic) -> `codec.Codec`
-    measure: Callable[[Any], Any]  # config -> `layers.complexity.Complexity`
+    measure: Callable[[Any], Any]  # config -> `layers.geometry.Complexity`
     rates: str  # what one file, or one call, chooses a rate by: "iterations" or "quality"
     # Dataclasses of options (`options.option`): what `encode_picture` and `decode_picture` take
     # besides what all wings' do, as keyword arguments.

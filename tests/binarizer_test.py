@@ -1,8 +1,5 @@
 """Tests for rnn_codec/recurrent/binarizer.py."""
 
-import os
-import tempfile
-
 from absl.testing import absltest, parameterized
 import keras
 from keras import ops
@@ -117,22 +114,6 @@ class BinarizerTest(parameterized.TestCase):
         for index, expected in ((0, [-1, 1]), (np.int32(1), [1, -1])):
             bits = to_numpy(binarizer(features, index=index))
             np.testing.assert_array_equal(bits.ravel(), expected)
-
-    @parameterized.parameters(False, True)
-    def test_is_kept(self, stochastic):
-        binarizer = Binarizer(4, stochastic=stochastic, seed=5)
-        features = make_features(filters=3)
-        inputs = keras.Input(features.shape[1:])
-        model = keras.Model(inputs, binarizer(inputs))
-        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "binarizer.keras")
-        model.save(path)
-        loaded = keras.saving.load_model(path)
-        self.assertEqual(loaded.layers[-1].get_config(), binarizer.get_config())
-        for training in (False, True):  # the next draw is kept too
-            np.testing.assert_array_equal(
-                to_numpy(loaded(features, training=training)),
-                to_numpy(model(features, training=training)),
-            )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 import keras
 import numpy as np
 from PIL import Image, ImageDraw
+import pytest
 import testing
 
 import rnn_codec
@@ -21,6 +22,8 @@ from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
 from rnn_codec.pictures import lossless
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.targets import Target
+
+pytestmark = pytest.mark.network
 
 PLANES, LATENTS = 4, 24
 

@@ -8,6 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
+import pytest
 import testing
 import training_runs
 
@@ -18,6 +19,8 @@ from rnn_codec.embedded.options import EmbeddedOptions
 from rnn_codec.embedded.start import Start
 from rnn_codec.errors import CodecError
 from rnn_codec.training import data, drawings, peers
+
+pytestmark = pytest.mark.network
 
 CONFIG = EmbeddedConfig("tiny", channels=4, latents=8, iterations=2)
 OPTIONS = EmbeddedOptions(

@@ -10,6 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.errors import CodecError, ImageError
@@ -230,6 +231,7 @@ class ComparisonsTest(parameterized.TestCase):
         self.assertEqual(sizes, ["a.png, 40 bytes", "a.png, 80 bytes", "a.png, 160 bytes"])
         self.assertEqual([one.versions[0].bytes for one in found], [100, 100, 100])
 
+    @pytest.mark.network
     def test_the_others_are_compared_at_the_bytes_of_ours(self):
         pixels = testing.make_array(96, 96)
         ours = codecs.ProgressiveCodec(testing.preset_folder())

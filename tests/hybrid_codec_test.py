@@ -19,7 +19,8 @@ from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError, Pre
 from rnn_codec.hybrid import codec as hybrid_codec
 from rnn_codec.hybrid import networks as hybrid_networks
 from rnn_codec.hybrid import restoration
-from rnn_codec.hybrid.config import STORED_SIZES
+from rnn_codec.hybrid.config import STORED_SIZES, HybridConfig
+from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.pictures import metrics
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.standard import codecs as base_codecs
@@ -80,6 +81,20 @@ def smooth(height, width):
 
 def jpeg(height, width):
     return base_codecs.make("jpeg").encode(testing.make_array(height, width), 50)
+
+
+def make_deep(block, layers, corner):
+    """A codec each of whose layers looks at one corner of its kernels, 0 or 2, and nothing else."""
+    config = HybridConfig(
+        "deep", networks="all", block=block, layers=layers, filters=12, batch_normalisation=False
+    )
+    network = HybridNetwork.create(config)
+    for variable in network.trainable_variables:
+        if "restoration" in variable.path and variable.path.endswith("kernel"):
+            kernel = np.zeros(variable.shape, np.float32)
+            kernel[corner, corner] = np.eye(*variable.shape[2:])
+            variable.assign(kernel)
+    return hybrid_codec.HybridCodec(presets.from_network(network))
 
 
 class RoundTripTest(parameterized.TestCase):
@@ -166,6 +181,19 @@ class RoundTripTest(parameterized.TestCase):
             # A sum in another order may round to the other side.
             self.assertLessEqual(np.abs(whole - tiled).max(), 1)
             self.assertLess((whole != tiled).mean(), 0.01)
+
+    @parameterized.product(block=(1, 2), layers=(20, 60), corner=(0, 2))
+    def test_tiles_do_not_show_whatever_the_depth(self, block, layers, corner):
+        codec = make_deep(block, layers, corner)
+        image = testing.make_array(270, 280)
+        for reduction in codec.config.reductions:
+            whole = self.restored(codec, image, reduction)
+            with mock.patch.object(restoration, "_TILE", 32):
+                np.testing.assert_array_equal(self.restored(codec, image, reduction), whole)
+                # The margin is needed, but for what rounds it up.
+                with mock.patch.object(codec._tiled, "margin", codec._tiled.margin - 16):
+                    narrow = self.restored(codec, image, reduction)
+            self.assertGreater((narrow != whole).mean(), 0.01)
 
     @parameterized.parameters("both", "conditioned")
     def test_precision_of_half_is_near(self, networks):

@@ -205,7 +205,7 @@ class WingTest(absltest.TestCase):
         @dataclasses.dataclass(frozen=True)
         class Encoding:
             quality: float = option(50, "Aim at this quality.", lower=0, upper=100)
-            lossless: str = option("auto", "Lose nothing.", choices=("auto", "never", "always"))
+            speed: str = option("auto", "Take your time.", choices=("auto", "never", "always"))
 
         @dataclasses.dataclass(frozen=True)
         class Decoding:
@@ -226,10 +226,10 @@ class WingTest(absltest.TestCase):
         )
         with mock.patch.object(wings, "every", return_value=(*wings.every(), wing)):
             encode, decode, train = map(rnnc.load, ("encode", "decode", "train"))
-            self.assertEqual(set(encode.declared()["quality"]), {"hybrid", "other"})
+            self.assertEqual(set(encode.declared()["quality"]), {"embedded", "hybrid", "other"})
             self.assertEqual(
-                texts.sentence(encode, encode.declared()["lossless"]),
-                "Lose nothing. (auto, never or always; default auto; only with --codec=other)",
+                texts.sentence(encode, encode.declared()["speed"]),
+                "Take your time. (auto, never or always; default auto; only with --codec=other)",
             )
             self.assertIn("scale", decode.declared("other"))
             self.assertNotIn("scale", decode.declared("hybrid"))

@@ -31,19 +31,19 @@ def make_pixels(rows, columns):
     return testing.make_array(16 * rows, 16 * columns)[None]
 
 
-def assembled(picture, shape):
-    """The float pixels of a `tiling.TiledPicture`, every one given once."""
-    whole = np.full((1, *shape), np.nan, np.float32)
-    for (rows, columns), pixels in picture.tiles():
-        assert np.isnan(whole[:, rows, columns]).all()
-        whole[:, rows, columns] = pixels
-    return whole
+def assembled(steps, reconstruction, shape):
+    """The float pixels `[1, H, W, 3]` of an iteration of `TiledSteps`, every one given once."""
+    whole = np.full(shape, np.nan, np.float32)
+    for (rows, columns), pixels in steps.tiles(reconstruction, 0):
+        assert np.isnan(whole[rows, columns]).all()
+        whole[rows, columns] = pixels
+    return whole[None]
 
 
 def decode(tiled, planes, wanted, shape):
     turns = progressive.iterate(tiled, planes=planes, wanted=wanted)
     return {
-        number: assembled(turn.reconstruction, shape)
+        number: assembled(tiled, turn.reconstruction, shape)
         for number, turn in enumerate(turns, start=1)
         if number in wanted
     }
@@ -75,7 +75,10 @@ class TilingTest(parameterized.TestCase):
         planes, _ = networks.encode(whole, image)
         turns = itertools.islice(progressive.iterate(tiled, image=pixels), ITERATIONS)
         tiled_planes, pictures = zip(
-            *[(turn.bits, assembled(turn.reconstruction, pixels.shape[1:])) for turn in turns]
+            *[
+                (turn.bits, assembled(tiled, turn.reconstruction, pixels.shape[1:]))
+                for turn in turns
+            ]
         )
         # A feature next to zero may round to the other side, and then more of that block.
         self.assertLess(np.mean(np.stack(planes) != np.stack(tiled_planes)), 0.01)
@@ -87,9 +90,12 @@ class TilingTest(parameterized.TestCase):
     def test_a_picture_must_be_read_before_the_loop_goes_on(self):
         _, tiled = both(networks.BLOCKS)
         turns = progressive.iterate(tiled, image=make_pixels(2, 2))
-        first, _ = next(turns).reconstruction, next(turns)
+        first = next(turns).reconstruction
+        self.assertTrue(tiled.is_held(first))
+        next(turns)
+        self.assertFalse(tiled.is_held(first))
         with self.assertRaisesRegex(RuntimeError, "before the loop went on"):
-            assembled(first, (32, 32, 3))
+            assembled(tiled, first, (32, 32, 3))
 
     def test_states_take_the_compute_precision(self):
         network = networks.make_network(dataclasses.replace(networks.PRODUCT, name="half"))

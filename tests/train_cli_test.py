@@ -103,7 +103,9 @@ class FlagsTest(TrainTest):
         command = [sys.executable, "-X", "importtime", *COMMAND[1:], "--help"]
         process = subprocess.run(command, capture_output=True, text=True)
         self.assertNotRegex(process.stderr, r"(?m)\| +(keras|tensorflow|jax)$")
-        self.assertIn("--steps_per_epoch: With --model=codec or context: Validate", process.stdout)
+        self.assertIn(
+            "--steps_per_epoch: With --model=codec or context or embedded: Validate", process.stdout
+        )
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
 

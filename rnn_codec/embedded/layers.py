@@ -4,11 +4,14 @@ Every convolution pads by repeating the edge, so that the borders and corners of
 flat. Pictures and features are `[B, H, W, C]`.
 """
 
+import math
+
 import keras
 from keras import ops
 import numpy as np
 
 from rnn_codec.embedded.config import BLOCK, SAMPLES
+from rnn_codec.layers import geometry
 from rnn_codec.layers.common import space_to_depth
 from rnn_codec.layers.initializers import GlorotUniform
 
@@ -62,6 +65,11 @@ class EdgeConv2D(keras.layers.Conv2D):
         sides = [None if side is None else -(-side // self.strides[0]) for side in (height, width)]
         return (batch, *sides, self.filters)
 
+    def geometry(self, before):
+        # As both sides are padded alike, the left one reads at least as far as the right.
+        result = before.reaching(self.margin).scaled(self.strides[0])
+        return result.computing(geometry.kernel_macs(self))
+
 
 class GDN(keras.layers.Layer):
     """Generalised divisive normalisation: `x / sqrt(beta + gamma x^2)`, or its inverse, a product.
@@ -100,6 +108,9 @@ class GDN(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def geometry(self, before):
+        return before.computing(lambda: math.prod(self.gamma.shape))
+
 
 class BlockAnalysis(keras.layers.Layer):
     """A linear transform of 16x16 blocks. `[B, H, W, 3]` -> `[B, H/16, W/16, latents]`, float32.
@@ -126,6 +137,9 @@ class BlockAnalysis(keras.layers.Layer):
         sides = [None if side is None else side // BLOCK for side in (height, width)]
         return (batch, *sides, self.latents)
 
+    def geometry(self, before):
+        return before.scaled(BLOCK).computing(geometry.kernel_macs(self))
+
 
 class BlockSynthesis(keras.layers.Layer):
     """The linear way back. `[B, h, w, latents]` -> `[B, 16 h, 16 w, 3]`, float32."""
@@ -145,6 +159,9 @@ class BlockSynthesis(keras.layers.Layer):
         batch, rows, columns, _ = input_shape
         sides = [None if side is None else side * BLOCK for side in (rows, columns)]
         return (batch, *sides, 3)
+
+    def geometry(self, before):
+        return before.computing(geometry.kernel_macs(self)).scaled(1 / BLOCK)
 
 
 def block_kernel(matrix):

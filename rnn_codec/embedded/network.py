@@ -24,6 +24,7 @@ from rnn_codec.embedded.layers import (
     EdgeConv2D,
     depth_to_space,
 )
+from rnn_codec.layers import geometry
 
 
 class EmbeddedNetwork(keras.Model):
@@ -220,6 +221,11 @@ class Synthesis(keras.layers.Layer):
         features = depth_to_space(self.expand_2(features), 2)  # [B, 4h, 4w, C]
         features = self.gdn_2(features * self._gain(self.gain_2, plane, share))
         return depth_to_space(self.pixels(features), 4)  # [B, 16h, 16w, 3]
+
+    def geometry(self, before):
+        features = geometry.through([self.expand_1], before).scaled(1 / 2)
+        features = geometry.through([self.gdn_1, self.expand_2], features).scaled(1 / 2)
+        return geometry.through([self.gdn_2, self.pixels], features).scaled(1 / 4)
 
     def _gain(self, table, plane, share):
         """The plane's gains, mixed with those of the plane before as far as it was not sent."""

@@ -13,9 +13,9 @@ def _make_codec(preset, precision, arithmetic):
 
 
 def _measure(config):
-    from rnn_codec.hybrid import networks
+    from rnn_codec.hybrid import complexity
 
-    return networks.measure(config)
+    return complexity.measure(config)
 
 
 def _train(config, photos, options, workdir, resume, initial_preset):

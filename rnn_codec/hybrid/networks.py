@@ -15,9 +15,9 @@ import keras
 from keras import ops
 import numpy as np
 
-from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS, HybridConfig
+from rnn_codec.hybrid.config import CONDITION_BASES, QUALITY_KNOTS
+from rnn_codec.layers import geometry
 from rnn_codec.layers.common import DepthToSpace, ResidualBlock, SpaceToDepth, block_means
-from rnn_codec.layers.complexity import Complexity, stack_macs
 
 # Of ITU-R BT.601, as JPEG has it. Chroma is of (B - Y) and (R - Y).
 _LUMA = (0.299, 0.587, 0.114)
@@ -29,7 +29,6 @@ _CUBIC = (-0.0703125, 0.8671875, 0.2265625, -0.0234375)
 CONDITION_SIZE = len(CONDITION_BASES) * len(QUALITY_KNOTS)  # K
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class HybridNetwork(keras.Model):
     """ComCNN and RecCNN of a configuration.
 
@@ -114,13 +113,6 @@ class HybridNetwork(keras.Model):
         luma, chroma = split_luma(pixels)
         return join_luma(network(luma), filtered(chroma))
 
-    def get_config(self):
-        return {"config": self.config.to_dict(), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(HybridConfig.from_dict(config.pop("config")), **config)
-
 
 class RestorationLayers(keras.layers.Layer):
     """RecCNN: layers in order, of which the conditioned ones get the condition.
@@ -149,8 +141,10 @@ class RestorationLayers(keras.layers.Layer):
                 features = layer(features)
         return features
 
+    def geometry(self, before):
+        return geometry.through(self.layers, before)
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
+
 class ConditionedBlock(ResidualBlock):
     """A residual block with a scale and a shift of its inner features, before their ReLU.
 
@@ -263,8 +257,7 @@ def mean_of_blocks(pixels):
 def upsample(pixels):
     """Bicubic, twice as large: `[B, H, W, C]` -> `[B, 2H, 2W, C]`. Edge pixels go on outside.
 
-    `keras.ops.image.resize` has another filter on torch, no gradient in bfloat16 on TensorFlow, and
-    none under XLA.
+    `keras.ops.image.resize` has no gradient in bfloat16 on TensorFlow, and none under XLA.
     """
     taller = _upsample_rows(pixels)
     return ops.swapaxes(_upsample_rows(ops.swapaxes(taller, 1, 2)), 1, 2)
@@ -308,16 +301,3 @@ def join_luma(luma, chroma):
     red = luma + second / _CHROMA_SCALES[1]
     green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
     return ops.concatenate([red, green, blue], axis=-1)
-
-
-def measure(config: HybridConfig) -> Complexity:
-    """What ComCNN costs as encoder and one RecCNN as synthesis; between them is no network."""
-    network = HybridNetwork.create(config)
-    restoration = network.restoration or network.full_restoration
-    return Complexity(
-        parameters=network.count_params(),
-        encoder_macs=stack_macs(network.compact.layers, 1.0)[0] if network.compact else 0.0,
-        decoder_macs=0.0,
-        synthesis_macs=stack_macs(restoration.layers, 1.0)[0] if restoration else 0.0,
-        skips_synthesis=True,
-    )

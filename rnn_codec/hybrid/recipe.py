@@ -62,7 +62,6 @@ _OTHERS_SHARE = 1 / 2
 _VALIDATION_QUALITIES = 3
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class TurnModel(keras.Model):
     """The networks while one of them learns.
 

@@ -14,13 +14,17 @@ import numpy as np
 from rnn_codec.backend import compilation
 from rnn_codec.container.bitstream import FULL_STRENGTH, MAX_STRENGTH
 from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.hybrid import complexity
 from rnn_codec.hybrid.networks import HybridNetwork, condition_of
 from rnn_codec.pictures.picture import Picture, pad_to_multiple
 from rnn_codec.standard.codecs import BaseCodec, with_colour
 
-# In cells of 2x2 pixels of the picture. The margin covers what 20 layers at half the size, and the
-# bicubic filter before them, reach over. A tile takes about 0.6 GB.
-_MARGIN, _TILE = 24, 384
+# In cells of 2x2 pixels of the picture. A tile takes about 0.6 GB, with a margin of 24.
+_TILE = 384
+
+# Margins are multiples of it. So networks of 20 layers still get the windows, and give the pixels
+# to the last bit, of the days when all had a margin of 24.
+_MARGIN_STEP = 8
 
 # In levels: more than any residual has.
 _MAX_RESIDUAL = 510
@@ -34,10 +38,12 @@ class TiledNetwork:
 
     Attributes:
         config: its `HybridConfig`.
+        margin: int. Cells around a tile that are computed with it: what its layers reach over.
     """
 
     def __init__(self, network: HybridNetwork):
         self.config = network.config
+        self.margin = -(-complexity.reach(network) // (2 * _MARGIN_STEP)) * _MARGIN_STEP
         self._network = network
         self._functions = {}  # compiled, by name, reduction and number of channels
 
@@ -78,12 +84,19 @@ class TiledNetwork:
         rows, columns = image.shape[0] // before, image.shape[1] // before
         for top in range(0, rows, _TILE):
             for left in range(0, columns, _TILE):
-                (first, last), inner_rows, rows_out = _window(top, rows, after)
-                (start, stop), inner_columns, columns_out = _window(left, columns, after)
+                (first, last), inner_rows, rows_out = self._window(top, rows, after)
+                (start, stop), inner_columns, columns_out = self._window(left, columns, after)
                 window = image[before * first : before * last, before * start : before * stop]
                 values = function(window[None].astype(np.float32) / 255.0, *conditions)
                 values = ops.convert_to_numpy(values)[0, inner_rows, inner_columns]
                 yield (rows_out, columns_out), 255.0 * values
+
+    def _window(self, start, size, after):
+        """One axis of a tile: cells to read, the pixels to keep of them, and where they belong."""
+        stop = min(start + _TILE, size)
+        first, last = max(0, start - self.margin), min(size, stop + self.margin)
+        inner = slice(after * (start - first), after * (stop - first))
+        return (first, last), inner, slice(after * start, after * stop)
 
     def _function(self, name, reduction, channels):
         key = name, reduction, channels
@@ -203,11 +216,3 @@ def strength_for(jpeg_quality: float | None) -> float:
     if jpeg_quality is None:
         return 0.5
     return float(np.clip((100 - jpeg_quality) / 8, 0.0, 1.0))
-
-
-def _window(start, size, after):
-    """One axis of a tile: cells to read, result's pixels to keep of them, and where they belong."""
-    stop = min(start + _TILE, size)
-    first, last = max(0, start - _MARGIN), min(size, stop + _MARGIN)
-    inner = slice(after * (start - first), after * (stop - first))
-    return (first, last), inner, slice(after * start, after * stop)

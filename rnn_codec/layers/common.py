@@ -9,18 +9,20 @@ import contextlib
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class DepthToSpace(keras.layers.Layer):
     """`[B, H, W, 4C]` -> `[B, 2H, 2W, C]`: each group of four channels becomes 2x2 pixels."""
 
     def call(self, inputs):
         return ops.depth_to_space(inputs, 2, data_format="channels_last")
 
+    def geometry(self, before):
+        return before.scaled(0.5)
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
+
 class ResidualBlock(keras.layers.Layer):
     """`x + conv(relu(conv(relu(x))))`, 3x3 each. `[B, H, W, C]` -> the same."""
 
@@ -50,13 +52,18 @@ class ResidualBlock(keras.layers.Layer):
     def call(self, inputs):
         return inputs + self.second(self.first(ops.relu(inputs)))
 
+    def geometry(self, before):
+        return geometry.through([self.first, self.second], before)
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
+
 class SpaceToDepth(keras.layers.Layer):
     """`[B, 2H, 2W, C]` -> `[B, H, W, 4C]`: each 2x2 pixels become channels."""
 
     def call(self, inputs):
         return ops.space_to_depth(inputs, 2, data_format="channels_last")
+
+    def geometry(self, before):
+        return before.scaled(2)
 
 
 def space_to_depth(pictures, block):

@@ -11,7 +11,6 @@ from keras import ops
 import numpy as np
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class GlorotUniform(keras.initializers.Initializer):
     """`keras.initializers.GlorotUniform`, drawn by NumPy (`keras.utils.set_random_seed` seeds it).
 

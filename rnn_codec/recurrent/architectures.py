@@ -8,6 +8,7 @@ these to a picture in [-1, 1]. Synthesis has no state: only the pictures that ar
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent import cells
@@ -31,13 +32,18 @@ class RecurrentStack(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stack = layers
 
-    def cells(self):
-        return [layer for layer in self.stack if isinstance(layer, cells.ConvRNNCell)]
+    def geometry(self, before):
+        return geometry.through(self.stack, before)
 
-    @property
-    def scale(self):
-        """How many times larger than the input the output of the depth-to-space layers is."""
-        return 2 ** sum(isinstance(layer, DepthToSpace) for layer in self.stack)
+    def initial_states(self, batch, height, width):
+        """Zeros for each cell in order: its list of states for inputs of `height` by `width`."""
+        states, place = [], geometry.Geometry()
+        for layer in self.stack:
+            place = geometry.after(layer, place)
+            if isinstance(layer, cells.ConvRNNCell):
+                size = place.positions(height), place.positions(width)
+                states.append(layer.initial_states(batch, *size))
+        return states
 
     def call(self, inputs, states):
         features, new_states, states = inputs, [], list(states)
@@ -50,7 +56,6 @@ class RecurrentStack(keras.layers.Layer):
         return features, new_states
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class LinearSkip(keras.layers.Layer):
     """Layers in order, plus one linear map from each position to the pixels of its block.
 
@@ -81,6 +86,10 @@ class LinearSkip(keras.layers.Layer):
     def call(self, inputs):
         pixels = ops.depth_to_space(self.linear(inputs), self.block, data_format="channels_last")
         return pixels + self.main(inputs)
+
+    def geometry(self, before):
+        pixels = geometry.after(self.linear, geometry.Geometry(before.scale))
+        return geometry.after(self.main, before).beside(pixels)
 
 
 def _conv(filters, kernel_size, name, strides=1, activation=None, use_bias=True):

@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent.block_transform import DensePerIteration
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class Binarizer(keras.layers.Layer):
     """Maps features to one bit per channel and position.
 
@@ -63,6 +63,9 @@ class Binarizer(keras.layers.Layer):
     def build(self, input_shape):
         self.conv.build(input_shape)
 
+    def geometry(self, before):
+        return geometry.after(self.conv, before)
+
     def call(self, inputs, *, index=None, training=False):
         options = {} if self.iterations is None else {"index": index}
         mean = ops.tanh(self.conv(inputs, **options))
@@ -76,13 +79,3 @@ class Binarizer(keras.layers.Layer):
         bits = ops.cast(bits, mean.dtype)
         # The bracket is exactly zero, so that the bits stay exact: `mean + (bits - mean)` rounds.
         return bits + (mean - ops.stop_gradient(mean)) if training else bits
-
-    def get_config(self):
-        config = super().get_config()
-        return {
-            **config,
-            "filters": self.filters,
-            "stochastic": self.stochastic,
-            "seed": self.seed,
-            "iterations": self.iterations,
-        }

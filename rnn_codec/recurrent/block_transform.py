@@ -14,9 +14,12 @@ bounds, `s` the softplus, `h'` the state after the bits came in.
 `B` is the batch, `H, W` the padded size of the picture.
 """
 
+import math
+
 import keras
 from keras import ops
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.common import block_means, space_to_depth
 from rnn_codec.layers.initializers import GlorotUniform
 from rnn_codec.recurrent.config import STRIDE
@@ -64,6 +67,9 @@ class DensePerIteration(keras.layers.Layer):
             return outputs
         return outputs + ops.cast(self.bias[index], self.compute_dtype)
 
+    def geometry(self, before):
+        return before.computing(lambda: math.prod(self.kernel.shape[1:]))
+
 
 class BlockAnalysis(keras.layers.Layer):
     """Coefficients of a residual: `[B, H, W, 3]` -> `[B, H/16, W/16, atoms]`.
@@ -88,6 +94,9 @@ class BlockAnalysis(keras.layers.Layer):
     def call(self, residual, known, *, index):
         blocks = space_to_depth(residual, STRIDE)
         return self.project(blocks, index=index) * ops.softplus(self.gate(known, index=index))
+
+    def geometry(self, before):
+        return geometry.through([self.project, self.gate], before.scaled(STRIDE))
 
 
 class BlockSynthesis(keras.layers.Layer):
@@ -116,6 +125,9 @@ class BlockSynthesis(keras.layers.Layer):
     def call(self, bits, known, *, index):
         steps = self.spread(bits, index=index) * ops.softplus(self.step(known, index=index))
         return self.restore(steps, index=index)
+
+    def geometry(self, before):
+        return geometry.through([self.spread, self.step, self.restore], before)
 
 
 def visible_error(image, reconstruction):

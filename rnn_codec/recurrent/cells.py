@@ -10,10 +10,13 @@ Reference:
     https://arxiv.org/abs/1608.05148, section 3.1.
 """
 
+import dataclasses
+
 import keras
 from keras import ops
 import numpy as np
 
+from rnn_codec.layers import geometry
 from rnn_codec.layers.initializers import GlorotUniform
 
 # The paper's alpha_h and alpha_x.
@@ -67,6 +70,19 @@ class ConvRNNCell(keras.layers.Layer):
         shape = (batch, height, width, self.state_channels)
         return [ops.zeros(shape, dtype=self.compute_dtype) for _ in range(self.num_states)]
 
+    def geometry(self, before):
+        # The input is seen once. The convolutions of the state follow one another, and the first of
+        # them sees no input of this step.
+        result = before.reaching(geometry.overhang(self.kernel_size, self.strides))
+        result = result.scaled(self.strides)
+        state = result.scale * geometry.overhang(self.recurrent_kernel_size)
+        reach = max(result.reach, state) + (self.recurrent_depth - 1) * state
+        convolutions = [
+            part for part in self._flatten_layers() if isinstance(part, keras.layers.Conv2D)
+        ]
+        counts = map(geometry.kernel_macs, convolutions)
+        return dataclasses.replace(result, reach=reach).computing(*counts)
+
     def _input_conv(self, filters, name, **kwargs):
         return keras.layers.Conv2D(
             filters,
@@ -97,18 +113,7 @@ class ConvRNNCell(keras.layers.Layer):
         width = None if width is None else -(-width // self.strides)
         layer.build((batch, height, width, self.state_channels))
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "recurrent_kernel_size": self.recurrent_kernel_size,
-            "strides": self.strides,
-            "use_bias": self.use_bias,
-        }
 
-
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ConvLSTMCell(ConvRNNCell):
     """Convolutional LSTM: `c' = s(f) c + s(i) tanh(j)`, `h' = s(o) tanh(c')`, output `h'`.
 
@@ -141,7 +146,6 @@ class ConvLSTMCell(ConvRNNCell):
         return hidden, [hidden, memory]
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class AssociativeLSTMCell(ConvRNNCell):
     """LSTM whose memory is a sum of complex key-value products, with redundant copies.
 
@@ -225,9 +229,6 @@ class AssociativeLSTMCell(ConvRNNCell):
         hidden = read * _bound(recalled / self.num_copies)
         return hidden, [hidden, ops.concatenate(copies, axis=-1)]
 
-    def get_config(self):
-        return {**super().get_config(), "num_copies": self.num_copies}
-
 
 def _both_halves(gate):
     return ops.concatenate([gate, gate], axis=-1)
@@ -249,7 +250,6 @@ def _complex_multiply(a, b):
     return ops.concatenate([real, imaginary], axis=-1)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ConvGRUCell(ConvRNNCell):
     """Convolutional GRU: `h' = (1 - z) h + z tanh(W x + U (r h))`, output `h'`.
 
@@ -288,7 +288,6 @@ class ConvGRUCell(ConvRNNCell):
         return hidden + update * (ops.tanh(candidate) - hidden)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ResidualConvGRUCell(ConvGRUCell):
     """The paper's Residual GRU: a GRU with scaled shortcuts along time and along depth.
 

@@ -12,6 +12,7 @@ from rnn_codec.backend import compilation
 from rnn_codec.codec import (
     Codec,
     Encoded,
+    caught,
     check_held,
     check_similarity_target,
     reaches,
@@ -88,62 +89,27 @@ class RecurrentCodec(Codec):
     def encode_pictures(self, pictures, target=Target(), entropy=None):
         self._check_iterations(target.iterations)
         entropy = self._entropy(entropy)
-        packing = _Coroutines([self._pack(picture, target, entropy) for picture in pictures])
-        waiting = {i: pictures[i] for i in packing.unfinished(range(len(pictures)))}
+        results = [caught(_Packing, self, picture, target, entropy) for picture in pictures]
+        waiting = {i: pictures[i] for i, made in enumerate(results) if isinstance(made, _Packing)}
         # Pictures reach a quality after one iteration or after all, and a batch runs for the last.
         most_pixels = 0 if target.is_of_quality else _BATCH_PIXELS
         for batch in _batches(waiting, most_pixels):
-            self._encode(packing, batch, _stacked([_padded(pictures[i]) for i in batch]))
-        return packing.results
+            packings = [results[number] for number in batch]
+            pixels = _stacked([_padded(pictures[number]) for number in batch])
+            steps = self._steps_for(*pixels.shape[1:3])
+            for iteration in progressive.iterate(steps, image=steps.image_of(pixels)):
+                bits = ops.convert_to_numpy(iteration.bits) > 0
+                for index, packing in enumerate(packings):
+                    packing.take(bits[index], _Shown(steps, iteration.reconstruction, index))
+                if all(packing.done for packing in packings):
+                    break
+            for number, packing in zip(batch, packings):
+                results[number] = caught(packing.result)
+        return results
 
-    def _encode(self, packing, batch, image):
-        """Runs the loop until each picture of a batch is packed.
-
-        Args:
-            packing: `_Coroutines`, each `_pack` of one picture.
-            batch: list of int, their numbers.
-            image: uint8 `[B, H, W, 3]`, their pixels.
-        """
-        if _is_large(*image.shape[1:3]):
-            steps = self._tiled_steps
-        else:
-            steps, image = self._steps, progressive.normalise(image)
-        for iteration in progressive.iterate(steps, image=image):
-            bits = ops.convert_to_numpy(iteration.bits) > 0
-            for index, number in enumerate(batch):
-                packing.send(number, (bits[index], _Shown(iteration.reconstruction, index)))
-            if not packing.unfinished(batch):
-                return
-
-    def _pack(self, picture, target, entropy):
-        """Coroutine: is sent bits and `_Shown` of each iteration, returns the `Encoded`."""
-        check_similarity_target(target, picture)
-        alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
-        metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
-        pixels = picture.width * picture.height
-        coder = self.plane_coder(self._plane_shape(picture))
-        packed, data, shown = [], None, None
-        while True:
-            bits, candidate_shown = yield
-            candidate = [*packed, coder.pack(bits, entropy)]
-            candidate_data = bitstream.write(
-                self.header_of(picture, len(candidate)), candidate, metadata, alpha
-            )
-            if not target.allows(len(candidate_data), pixels):
-                break
-            packed, data, shown = candidate, candidate_data, candidate_shown
-            if self._is_enough(len(packed), shown, picture, target):
-                break
-        if data is None:
-            raise target_too_low(target, len(candidate_data), picture, "one iteration")
-        if shown.is_tiled and len(coder.planes) > len(packed):
-            # The iteration that was too many left nothing of the one before.
-            planes = [plane[:] for plane in coder.planes[: len(packed)]]
-            ((_, _, restored),) = self._pictures([_Unpacked(picture, planes, [len(packed)])])
-        else:
-            restored = shown.picture(picture, is_last=True)
-        encoded = Encoded(data, len(packed), picture, restored, picture.warnings)
-        return with_missed_target(encoded, target, f"after all {len(packed)} iterations")
+    def _steps_for(self, height, width):
+        """Whole or by tiles, for pictures of a padded size."""
+        return self._tiled_steps if height * width > _WHOLE_PIXELS else self._steps
 
     def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
         unpacked = self._unpack(data, iterations, strict, limits)
@@ -190,18 +156,13 @@ class RecurrentCodec(Codec):
             _stacked([file.planes[min(index, len(file.planes) - 1)] for file in batch])
             for index in range(count)
         ]
-        if _is_large(*(STRIDE * side for side in planes[0].shape[1:3])):
-            steps = self._tiled_steps
-        else:
-            # As the binarizer gives them to the encoder's own decoder, in type too.
-            planes = [2.0 * bits.astype(np.float32) - 1.0 for bits in planes]
-            steps = self._steps
+        steps = self._steps_for(*(STRIDE * side for side in planes[0].shape[1:3]))
         wanted = {count for file in batch for count in file.wanted}
-        loop = progressive.iterate(steps, planes=planes, wanted=wanted)
+        loop = progressive.iterate(steps, planes=steps.planes_of(planes), wanted=wanted)
         for count, iteration in enumerate(loop, start=1):
             for index, file in enumerate(batch):
                 if count in file.wanted:
-                    shown = _Shown(iteration.reconstruction, index)
+                    shown = _Shown(steps, iteration.reconstruction, index)
                     yield index, count, shown.picture(file.frame)
 
     def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
@@ -243,41 +204,80 @@ class RecurrentCodec(Codec):
                 f"{self.config.name!r} was trained for, received {iterations}"
             )
 
-    def _is_enough(self, count, shown, picture, target):
-        if count == (target.iterations or self.config.iterations):
-            return True
-        if not target.is_of_quality:
-            return False
-        return reaches(target, picture.pixels, shown.picture(picture).pixels)
 
+class _Packing:
+    """One picture on its way into a file, which grows by an iteration at a time.
 
-class _Coroutines:
-    """Runs several coroutines, each up to its first `yield` at once.
+    Args:
+        codec: `RecurrentCodec`.
+        picture: `Picture`.
+        target: `Target`.
+        entropy: str. What packs the bits.
 
     Attributes:
-        results: list of what each returned, or the `CodecError` that ended it; None while it runs.
+        done: bool. Whether the file needs no more iterations.
+
+    Raises:
+        CodecError: the picture cannot have the target.
     """
 
-    def __init__(self, coroutines):
-        self._coroutines = coroutines
-        self.results = [None] * len(coroutines)
-        for number in range(len(coroutines)):
-            self.send(number, None)
+    def __init__(self, codec, picture, target, entropy):
+        check_similarity_target(target, picture)
+        self.done = False
+        self._codec = codec
+        self._picture = picture
+        self._target = target
+        self._entropy = entropy
+        self._alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
+        self._metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
+        self._coder = codec.plane_coder(codec._plane_shape(picture))
+        # Of the iterations that the file holds: planes, bytes, and what they show.
+        self._packed, self._data, self._shown = [], b"", None
+        self._refused_bytes = 0  # of the first file that was too large
 
-    def send(self, number, value):
-        """Hands a value to a coroutine, unless that is finished."""
-        if self.results[number] is not None:
+    def take(self, bits, shown):
+        """Adds an iteration, unless the file is done or the target does not allow it.
+
+        Args:
+            bits: bool `[H/16, W/16, bits]`.
+            shown: `_Shown`.
+        """
+        if self.done:
             return
-        try:
-            self._coroutines[number].send(value)
-        except StopIteration as end:
-            self.results[number] = end.value
-        except CodecError as error:
-            self.results[number] = error.with_traceback(None)  # which would keep all of them
+        packed = [*self._packed, self._coder.pack(bits, self._entropy)]
+        header = self._codec.header_of(self._picture, len(packed))
+        data = bitstream.write(header, packed, self._metadata, self._alpha)
+        if not self._target.allows(len(data), self._picture.width * self._picture.height):
+            self.done, self._refused_bytes = True, len(data)
+            return
+        self._packed, self._data, self._shown = packed, data, shown
+        self.done = self._is_enough()
 
-    def unfinished(self, numbers):
-        """Those of the numbers that have no result yet."""
-        return [number for number in numbers if self.results[number] is None]
+    def result(self):
+        """The `Encoded`.
+
+        Raises:
+            CodecError: one iteration was more than the target allows.
+        """
+        picture, packed, shown = self._picture, self._packed, self._shown
+        if not packed:
+            raise target_too_low(self._target, self._refused_bytes, picture, "one iteration")
+        if shown.is_held:
+            restored = shown.picture(picture, is_last=True)
+        else:  # the iteration that was too many left nothing of the one before
+            planes = [plane[:] for plane in self._coder.planes[: len(packed)]]
+            file = _Unpacked(picture, planes, [len(packed)])
+            ((_, _, restored),) = self._codec._pictures([file])
+        encoded = Encoded(self._data, len(packed), picture, restored, picture.warnings)
+        return with_missed_target(encoded, self._target, f"after all {len(packed)} iterations")
+
+    def _is_enough(self):
+        if len(self._packed) == (self._target.iterations or self._codec.config.iterations):
+            return True
+        if not self._target.is_of_quality:
+            return False
+        restored = self._shown.picture(self._picture)
+        return reaches(self._target, self._picture.pixels, restored.pixels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,12 +293,14 @@ class _Unpacked:
 class _Shown:
     """One picture of a batch after some iteration."""
 
-    reconstruction: Any  # `[B, H, W, 3]` in [-1, 1], or a `tiling.TiledPicture`
+    steps: Any  # `progressive.CompiledSteps` or what has its interface
+    reconstruction: Any  # of an `Iteration` of them
     index: int
 
     @property
-    def is_tiled(self):
-        return isinstance(self.reconstruction, tiling.TiledPicture)
+    def is_held(self):
+        """Whether the picture can be read, though the loop may have gone on."""
+        return self.steps.is_held(self.reconstruction)
 
     def picture(self, frame, is_last=False):
         """In 8 bits, with the size, colour and extras of a picture.
@@ -307,17 +309,12 @@ class _Shown:
             frame: `Picture`.
             is_last: bool. Whether the encoder ends here; it then frees memory first.
         """
-        if not self.is_tiled:
-            values = _to_numpy(self.reconstruction[self.index])
-            pixels = _to_8_bits(values[: frame.height, : frame.width], frame)
-            return dataclasses.replace(frame, pixels=pixels)
         if is_last:
-            self.reconstruction.end_encoding()
+            self.steps.end_encoding(self.reconstruction)
         pixels = np.empty(frame.pixels.shape, np.uint8)
-        for (rows, columns), tile in self.reconstruction.tiles():
+        for (rows, columns), tile in self.steps.tiles(self.reconstruction, self.index):
             place = pixels[rows, columns]
-            values = tile[self.index, : place.shape[0], : place.shape[1]]
-            place[:] = _to_8_bits(values, frame)
+            place[:] = _to_8_bits(tile[: place.shape[0], : place.shape[1]], frame)
         return dataclasses.replace(frame, pixels=pixels)
 
 
@@ -346,10 +343,6 @@ def _check_blocks(header, limits):
         )
 
 
-def _is_large(height, width):
-    return height * width > _WHOLE_PIXELS
-
-
 def _stacked(arrays):
     """`np.stack`, but without a copy of a single one, which may be large."""
     return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
@@ -368,7 +361,3 @@ def _to_8_bits(values, frame):
     if not frame.is_rgb:
         values = values.mean(axis=-1)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _to_numpy(tensor):
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))

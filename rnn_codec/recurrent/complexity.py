@@ -1,45 +1,48 @@
-"""What the recurrent codec's network costs, from its layers."""
+"""How far the parts of the recurrent codec's network reach, and what they cost."""
 
-import math
+from typing import NamedTuple
 
-from rnn_codec.layers.complexity import Complexity, kernel_macs, stack_macs
-from rnn_codec.recurrent.architectures import LinearSkip
-from rnn_codec.recurrent.block_transform import DensePerIteration
+from rnn_codec.layers import geometry
+from rnn_codec.layers.geometry import Complexity, Geometry
 from rnn_codec.recurrent.config import CodecConfig
 from rnn_codec.recurrent.progressive import ProgressiveNetwork
+
+
+class Parts(NamedTuple):
+    """The `Geometry` of each part of one iteration, from what that part gets."""
+
+    encoder: Geometry  # from residual and states to bits
+    decoder: Geometry  # from bits and states to features
+    synthesis: Geometry  # from features to the picture
+    gain: Geometry | None  # from the picture to gains; None where there are none
+
+
+def parts_of(network: ProgressiveNetwork) -> Parts:
+    """The `Parts` of a network whose variables exist."""
+    encoder = geometry.after(network.encoder)
+    bits = Geometry(encoder.scale)
+    decoder = geometry.after(network.decoder, bits)
+    if network.config.atoms:
+        encoder = encoder.beside(geometry.after(network.block_analysis))
+        # What these make of the bits stays in its block.
+        blocks = geometry.through([network.embedding, network.block_synthesis], bits)
+        decoder = decoder.beside(blocks)
+    return Parts(
+        encoder=geometry.after(network.binarizer, encoder),
+        decoder=decoder,
+        synthesis=geometry.after(network.synthesis, Geometry(decoder.scale)),
+        gain=None if network.gain is None else geometry.after(network.gain),
+    )
 
 
 def measure(config: CodecConfig) -> Complexity:
     """The `Complexity` of a configuration's network; makes it, with random weights."""
     network = ProgressiveNetwork.create(config)
-    encoder, scale = stack_macs(network.encoder.stack, 1.0)
-    binarizer = kernel_macs(network.binarizer.conv) / scale**2
-    decoder = 0.0
-    if config.atoms:
-        encoder += _dense_macs(network.block_analysis) / scale**2
-        decoder = (_dense_macs(network.embedding) + _dense_macs(network.block_synthesis)) / scale**2
-    stack, scale = stack_macs(network.decoder.stack, scale)
-    decoder += stack
-    synthesis = _synthesis_macs(network.synthesis, scale)
-    if network.gain is not None:
-        synthesis += stack_macs(network.gain.layers, 1.0)[0]
+    parts = parts_of(network)
     return Complexity(
         parameters=network.count_params(),
-        encoder_macs=encoder + binarizer,
-        decoder_macs=decoder,
-        synthesis_macs=synthesis,
+        encoder_macs=parts.encoder.macs,
+        decoder_macs=parts.decoder.macs,
+        synthesis_macs=parts.synthesis.macs + (parts.gain.macs if parts.gain else 0.0),
         skips_synthesis=not network.accumulates,
     )
-
-
-def _synthesis_macs(synthesis, scale):
-    if isinstance(synthesis, LinearSkip):
-        linear = kernel_macs(synthesis.linear) / scale**2
-        return linear + stack_macs(synthesis.main.layers, scale)[0]
-    return stack_macs(synthesis.layers, scale)[0]
-
-
-def _dense_macs(layer):
-    """MACs of the matrices inside a layer, of which those of one iteration are used."""
-    parts = [part for part in layer._flatten_layers() if isinstance(part, DensePerIteration)]
-    return sum(math.prod(part.kernel.shape[1:]) for part in parts)

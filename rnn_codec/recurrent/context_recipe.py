@@ -32,7 +32,6 @@ _HELD = 48  # crops to validate on
 _WARMUP_STEPS = 50
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ContextNetwork(keras.Model):
     """The context model, to be trained.
 
@@ -136,15 +135,6 @@ class ContextNetwork(keras.Model):
             values = np.floor(np.asarray(array, np.float64) * scale + 0.5)
             integers[name] = np.clip(values, -limit, limit).astype(kind)
         return integers
-
-    def get_config(self):
-        return {
-            "iterations": self.iterations,
-            "features": self.features,
-            "bits": self.bits,
-            "quantised": self.quantised,
-            "name": self.name,
-        }
 
 
 def _bias_scale(name):

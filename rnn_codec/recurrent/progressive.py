@@ -20,9 +20,10 @@ from typing import Any
 
 import keras
 from keras import ops
+import numpy as np
 
 from rnn_codec.backend import compilation
-from rnn_codec.layers.common import DepthToSpace
+from rnn_codec.layers import geometry
 from rnn_codec.recurrent import architectures
 from rnn_codec.recurrent.binarizer import Binarizer
 from rnn_codec.recurrent.block_transform import (
@@ -32,7 +33,7 @@ from rnn_codec.recurrent.block_transform import (
     DensePerIteration,
     visible_error,
 )
-from rnn_codec.recurrent.config import STRIDE, CodecConfig
+from rnn_codec.recurrent.config import STRIDE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,6 @@ def iterate(steps, image=None, planes=None, wanted=None, **kwargs):
         yield Iteration(bits, reconstruction)
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class ProgressiveNetwork(keras.Model):
     """Encoder, binarizer, decoder and synthesis of one codec, and their one-iteration steps.
 
@@ -90,7 +90,7 @@ class ProgressiveNetwork(keras.Model):
     metrics are `training.TrainingModel`'s business.
 
     Args:
-        config: `CodecConfig`, or its dictionary.
+        config: `CodecConfig`.
 
     Call arguments:
         images: `[B, H, W, 3]`, 0 to 255; sides are multiples of 16.
@@ -104,8 +104,6 @@ class ProgressiveNetwork(keras.Model):
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(config, dict):
-            config = CodecConfig.from_dict(config)
         self.config = config
         make_encoder, make_decoder, make_synthesis = architectures.ARCHITECTURES[
             config.architecture
@@ -153,13 +151,13 @@ class ProgressiveNetwork(keras.Model):
         """
         encoder_states = None
         if encoding:
-            encoder_states = _initial_states(self.encoder, batch, height, width)
-        # A decoder starts at 1/16; its cells do not stride, each depth-to-space doubles the size.
-        decoder_states = _initial_states(self.decoder, batch, height // STRIDE, width // STRIDE)
+            encoder_states = self.encoder.initial_states(batch, height, width)
+        size = height // STRIDE, width // STRIDE
+        decoder_states = self.decoder.initial_states(batch, *size)
         if self.config.atoms:
             # A sum over iterations: not in the lower precision of mixed training.
-            shape = (batch, height // STRIDE, width // STRIDE, SAMPLES)
-            decoder_states.append([ops.zeros(shape, dtype=self.variable_dtype)])
+            memory = ops.zeros((batch, *size, SAMPLES), dtype=self.variable_dtype)
+            decoder_states.append([memory])
         reconstruction = ops.zeros((batch, height, width, 3), dtype="float32")
         gain = ops.ones((batch, 1, 1, 1), dtype="float32")
         if self.gain is not None:
@@ -199,7 +197,8 @@ class ProgressiveNetwork(keras.Model):
         step = self.block_synthesis(bits, decoder_states[0][0], index=index)
         memory = memory + ops.cast(step, memory.dtype)
         # The network may go over the blocks again, to hide their borders.
-        blocks = ops.depth_to_space(memory, self.decoder.scale, data_format="channels_last")
+        finer = geometry.after(self.decoder).positions(1)
+        blocks = ops.depth_to_space(memory, finer, data_format="channels_last")
         features = ops.concatenate([features, ops.cast(blocks, features.dtype)], axis=-1)
         return features, [*decoder_states, [memory]]
 
@@ -232,12 +231,13 @@ class ProgressiveNetwork(keras.Model):
             "planes": ops.stack(planes, axis=1),
         }
 
-    def get_config(self):
-        return {"config": self.config.to_dict(), "name": self.name}
-
 
 class CompiledSteps:
-    """The compiled twin of a `ProgressiveNetwork`, for `iterate`."""
+    """The compiled twin of a `ProgressiveNetwork`, for `iterate`: the whole picture at once.
+
+    What it has beside the steps is between `iterate` and arrays as files have them.
+    `tiling.TiledSteps` has the same, so nobody has to ask which one it uses.
+    """
 
     def __init__(self, network):
         self.accumulates = network.accumulates
@@ -246,20 +246,33 @@ class CompiledSteps:
         self.decode_bits = compilation.compile_for_inference(network.decode_bits, network)
         self.synthesise = compilation.compile_for_inference(network.synthesise, network)
 
+    def image_of(self, pixels):
+        """What `iterate` is to encode, of uint8 `[B, H, W, 3]`."""
+        return normalise(pixels)
+
+    def planes_of(self, planes):
+        """What `iterate` is to decode, of uint8 `[B, H/16, W/16, bits]`, zeros and ones."""
+        # As the binarizer gives them to the encoder's own decoder, in type too.
+        return [2.0 * bits.astype(np.float32) - 1.0 for bits in planes]
+
+    def is_held(self, reconstruction):
+        """Whether an iteration's reconstruction can be read, though the loop may have gone on."""
+        del reconstruction
+        return True
+
+    def tiles(self, reconstruction, index):
+        """Yields a picture of the batch in parts.
+
+        Yields:
+            Pairs of slices (rows and columns) and float32 `[height, width, 3]`, not clipped.
+        """
+        values = ops.cast(reconstruction[index], "float32")
+        yield (slice(None), slice(None)), ops.convert_to_numpy(values)
+
+    def end_encoding(self, reconstruction):
+        """Frees what only a further `analyse` would need."""
+
 
 def normalise(images):
     """Pixels 0 to 255 to float32 in [-1, 1]."""
     return ops.cast(images, "float32") / 127.5 - 1.0
-
-
-def _initial_states(stack, batch, height, width):
-    states = []
-    for layer in stack.stack:
-        strides = getattr(layer, "strides", 1)
-        strides = strides if isinstance(strides, int) else strides[0]
-        height, width = height // strides, width // strides
-        if isinstance(layer, DepthToSpace):
-            height, width = 2 * height, 2 * width
-        if layer in stack.cells():
-            states.append(layer.initial_states(batch, height, width))
-    return states

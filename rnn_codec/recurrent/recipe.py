@@ -26,7 +26,6 @@ from rnn_codec.training import data, progress, run, similarity, tensorboard
 _SHOWN_IMAGES = 3
 
 
-@keras.saving.register_keras_serializable(package="rnn_codec")
 class TrainingModel(keras.Model):
     """A network with its loss and its per-iteration metrics, for `fit` and `evaluate`.
 

@@ -4,7 +4,8 @@ Within one iteration everything that a step reads is known before: the bits, and
 iteration before left. So a step can be computed tile by tile, each with a margin that its
 convolutions reach over, and nothing shows where tiles meet. The margin shrinks on the way: decoder,
 synthesis and encoder each get only what those after them reach. `TiledSteps` has the interface of
-`progressive.CompiledSteps`, whose functions it calls on the tiles.
+`progressive.CompiledSteps`, whose functions it calls on the tiles: only here is an image in 8 bits,
+and a reconstruction the promise to compute it.
 
 What stays in memory for the whole picture are 8-bit pixels, bits and states, these in the compute
 precision. For each pixel of the default preset: 36 bytes of decoder states in float32, and for
@@ -19,7 +20,7 @@ import keras
 import numpy as np
 
 from rnn_codec.backend import compilation
-from rnn_codec.recurrent import progressive, receptive_field
+from rnn_codec.recurrent import complexity, progressive
 from rnn_codec.recurrent.config import STRIDE
 
 # Side of a tile in blocks of 16x16 pixels; even, as gains are of 32x32. Wider ones are no faster.
@@ -106,13 +107,27 @@ class TiledSteps:
         return canvas, canvas
 
     def synthesise(self, features, reconstruction, gain):
-        return TiledPicture(self, features), gain
+        return _Promise(features, features.pending), gain
 
-    def tiles(self, canvas):
-        """Pairs of slices of the picture and its pixels there, float32, after the pending bits."""
+    def image_of(self, pixels):
+        return pixels
+
+    def planes_of(self, planes):
+        return planes
+
+    def is_held(self, reconstruction):
+        return reconstruction.canvas.pending is reconstruction.pending
+
+    def tiles(self, reconstruction, index):
+        if not self.is_held(reconstruction):
+            raise RuntimeError("this picture was to be read before the loop went on")
+        canvas = reconstruction.canvas
         for tile in canvas.sweep():
             states = self._decoded(canvas, tile, self._showing)
-            yield tile.pixels, _to_numpy(states["reconstruction"])
+            yield tile.pixels, _to_numpy(states["reconstruction"][index])
+
+    def end_encoding(self, reconstruction):
+        reconstruction.canvas.drop("encoder")
 
     def _decoded(self, canvas, tile, margins):
         """The states of a tile after its pending bits, with the margin that the encoder gets."""
@@ -147,43 +162,28 @@ class _Margins(typing.NamedTuple):
 
 def _margins(network, encoding, synthesise=True):
     """The `_Margins` that the receptive fields of a network call for."""
-    reach = receptive_field.measure(network)
+    parts = complexity.parts_of(network)
     # A gain is one number for 32x32 pixels, and so estimated from all of them.
     step = STRIDE if network.gain is None else 2 * STRIDE
 
     def whole(pixels):
         return -(-pixels // step) * step
 
-    seen = reach.encoder if encoding else 0
+    seen = parts.encoder.reach if encoding else 0
     picture = whole(seen)
     if network.gain is not None:
-        seen = picture + reach.gain
-    features = whole(seen + reach.synthesis) if synthesise else None
-    bits = whole(seen + reach.decoder + (reach.synthesis if synthesise else 0))
+        seen = picture + parts.gain.reach
+    shown = parts.synthesis.reach if synthesise else 0
+    features = whole(seen + shown) if synthesise else None
+    bits = whole(seen + parts.decoder.reach + shown)
     return _Margins(*(margin and margin // STRIDE for margin in (bits, features, picture)))
 
 
-class TiledPicture:
-    """A reconstruction, computed when it is asked for; only until the loop goes on."""
+class _Promise(typing.NamedTuple):
+    """A reconstruction that is computed when it is asked for; only until the loop goes on."""
 
-    def __init__(self, steps, canvas):
-        self._steps = steps
-        self._canvas = canvas
-        self._pending = canvas.pending
-
-    def end_encoding(self):
-        """Frees what only a further `analyse` would need."""
-        self._canvas.drop("encoder")
-
-    def tiles(self):
-        """Yields pairs of slices (rows and columns) and float32 `[B, height, width, 3]`.
-
-        Raises:
-            RuntimeError: the loop went on, and the states are those of a later iteration.
-        """
-        if self._canvas.pending is not self._pending:
-            raise RuntimeError("this picture was to be read before the loop went on")
-        return self._steps.tiles(self._canvas)
+    canvas: "_Canvas"
+    pending: tuple  # the canvas's own, as long as the promise holds
 
 
 class _Window:
