@@ -5,10 +5,10 @@ import hashlib
 from unittest import mock
 
 from absl.testing import absltest, parameterized
+import entropy_models
 import numpy as np
 
 from rnn_codec.embedded import arithmetic, entropy_model, runs
-from tests import entropy_models
 
 SHAPES = [(1, 1), (1, 9), (8, 1), (5, 7), (6, 12)]
 

@@ -6,9 +6,11 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+import entropy_models
 import keras
 import numpy as np
 import pytest
+import testing
 
 from rnn_codec import presets
 from rnn_codec.embedded import (
@@ -23,7 +25,6 @@ from rnn_codec.embedded import (
 from rnn_codec.embedded.config import EmbeddedConfig
 from rnn_codec.errors import CodecError
 from rnn_codec.training import checkpoints, data
-from tests import entropy_models, testing
 
 PLANES, LATENTS = 4, 10
 # Of two planes, because each is compiled.

@@ -1,11 +1,11 @@
 """Tests for rnn_codec/embedded/runs.py."""
 
 from absl.testing import absltest, parameterized
+import entropy_models
 import numpy as np
 
 from rnn_codec.embedded import entropy_model, runs
 from rnn_codec.errors import BitstreamError
-from tests import entropy_models
 
 PLANES, LATENTS = entropy_models.PLANES, entropy_models.LATENTS
 MODEL = entropy_model.EntropyModel(entropy_models.arrays())
