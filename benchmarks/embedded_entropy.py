@@ -133,9 +133,10 @@ def _estimate(rate, index, plane):
 
 
 def _psnr(network, picture, index, plane):
-    planes, _ = _known(plane, index.shape[-1])
+    planes, known = _known(plane, index.shape[-1])
     sent = np.full((1,), index.shape[-1], np.int32)
-    restored = np.asarray(network.reconstruct(index[None].astype(np.float32), planes, sent))[0]
+    index = index[None].astype(np.float32)
+    restored = np.asarray(network.reconstruct(index, known, planes, sent))[0]
     restored = np.rint(np.clip(127.5 * restored + 127.5, 0, 255))
     return 10 * np.log10(255**2 / np.mean((restored - picture) ** 2))
 
@@ -158,10 +159,10 @@ def _time(network, model, picture):
             decoder.decode(*run)
         return decoder.index()
 
-    plane = np.full((1,), _TIMED_PLANES - 1, np.int32)
+    planes, planes_known = _known(_TIMED_PLANES - 1, model.latents)
     sent = np.full((1,), model.latents, np.int32)
     known = ops.convert_to_tensor(encoder.index()[None].astype(np.float32))
-    synthesise = _compiled(lambda i: network.reconstruct(i, plane, sent))
+    synthesise = _compiled(lambda i: network.reconstruct(i, planes_known, planes, sent))
     synthesise(known)
     # In turns, so that both meet the same machine.
     times = np.array(

@@ -1,11 +1,11 @@
 """Tests for rnn_codec/embedded/runs.py."""
 
 from absl.testing import absltest, parameterized
+import entropy_models
 import numpy as np
 
 from rnn_codec.embedded import entropy_model, runs
 from rnn_codec.errors import BitstreamError
-from tests import entropy_models
 
 PLANES, LATENTS = entropy_models.PLANES, entropy_models.LATENTS
 MODEL = entropy_model.EntropyModel(entropy_models.arrays())
@@ -70,14 +70,32 @@ class RoundTripTest(parameterized.TestCase):
         np.testing.assert_array_equal(decoder.index(), index)
         self.assertEqual(entropy_model.index_limit(8), 2**15 - 1)
 
-    def test_what_is_found_late_becomes_as_large_as_it_can(self):
+    def test_what_is_found_late_is_found_whole(self):
         # Nothing is coded at plane 0, everything later.
         arrays = {**ALL, "threshold": np.array([64, -63, -63, -63], np.int8)}
         model = entropy_model.EntropyModel(arrays)
         index = np.full((2, 2, LATENTS), 8 * 3 + 5)  # 3 at plane 0, 29 in all
         found = []
-        transmit(model, index, CUTS["one"], lambda e, d, p, l: found.append(d.index().max()))
-        self.assertEqual(found, [0, 1, 3, 7])
+        transmit(model, index, CUTS["one"], lambda _, d, *__: found.append(d.index().max()))
+        self.assertEqual(found, [0, 7, 14, 29])
+
+    def test_largest_magnitudes_found_late(self):
+        for plane in range(1, PLANES):
+            arrays = {**ALL, "threshold": np.full(PLANES, -63, np.int8)}
+            arrays["threshold"][:plane] = 64
+            limit = entropy_model.index_limit(PLANES)
+            index = np.resize([limit, -limit, 0, 2, 17, limit // 2], (3, 4, LATENTS))
+            model = entropy_model.EntropyModel(arrays)
+            decoder = transmit(model, index, CUTS["uneven"], lambda *_: None)
+            np.testing.assert_array_equal(decoder.index(), index)
+
+    def test_counts_what_is_found_late(self):
+        arrays = {**ALL, "threshold": np.array([-63, 64, -63, -63], np.int8)}
+        encoder = runs.RunEncoder(entropy_model.EntropyModel(arrays), np.full((1, 1, LATENTS), 5))
+        for plane in range(PLANES):  # 0, 1, 2, 5
+            encoder.encode(plane, 0, LATENTS)
+        found = encoder.late_counts.sum(axis=1)
+        np.testing.assert_array_equal(found, [(0, 0), (0, 0), (0, LATENTS), (0, 0)])
 
     def test_more_than_eight_planes(self):
         arrays = entropy_models.arrays(planes=10, threshold=-63)

@@ -18,7 +18,7 @@ def arrays(seed=0, planes=PLANES, latents=LATENTS, scale=25, threshold=-24):
     for name in found:
         if name.startswith(("gain", "table")):
             found[name] = np.abs(found[name])
-        elif name.startswith(("refine", "more")):
+        elif name.startswith(("refine", "more", "late")):
             found[name] = np.clip(found[name] // 2, -63, 63)
         elif name.startswith("out_bias"):
             found[name] = found[name] * 40 - 1200

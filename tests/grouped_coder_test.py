@@ -2,8 +2,9 @@
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import reference_range_coder
 
-from rnn_codec.entropy import grouped_coder, range_coder
+from rnn_codec.entropy import grouped_coder
 from rnn_codec.errors import BitstreamError
 
 PROBABILITIES = np.array([1, 700, 32768, 60000, 65535])
@@ -34,7 +35,7 @@ class GroupedCoderTest(parameterized.TestCase):
 
     def test_is_the_coder_that_the_reference_defines(self):
         bits, counts = events(500)
-        encoder, reference = grouped_coder.Encoder(MODELS), range_coder.ReferenceEncoder()
+        encoder, reference = grouped_coder.Encoder(MODELS), reference_range_coder.Encoder()
         encoder.grouped(bits, counts)
         encoder.raw(bits[:5])
         reference.encode(bits, np.repeat(PROBABILITIES, counts))

@@ -1,6 +1,7 @@
 """The embedded wing: the latents of a picture, sent as nested bit planes."""
 
 from rnn_codec.embedded.config import PRESETS, EmbeddedConfig
+from rnn_codec.embedded.entropy_options import EntropyOptions
 from rnn_codec.embedded.options import EmbeddedChanges, EmbeddedOptions, EncodingOptions
 from rnn_codec.wings import Recipe, Wing
 
@@ -22,6 +23,13 @@ def _train(config, photos, options, workdir, resume, initial_preset):
     from rnn_codec.embedded import recipe
 
     return recipe.train(config, photos, options, workdir, resume, initial_preset)
+
+
+def _train_entropy(config, photos, options, workdir, resume, initial_preset):
+    from rnn_codec.embedded import entropy_recipe
+
+    del config  # the preset's, to which nothing is changed
+    return entropy_recipe.train(initial_preset, photos, options, workdir, resume)
 
 
 def _check_context(context, config):
@@ -51,6 +59,13 @@ WING = Wing(
             EmbeddedOptions,
             _train,
             changes=EmbeddedChanges,
+        ),
+        Recipe(
+            "entropy",
+            "the entropy model of a trained embedded preset",
+            EntropyOptions,
+            _train_entropy,
+            needs_weights=True,
         ),
     ),
     check_context=_check_context,

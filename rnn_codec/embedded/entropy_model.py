@@ -7,7 +7,8 @@ stays below 2**24, so that float32 products and sums are exact in whatever order
 does give, the same integers.
 
 What is coded. Index t[n] of plane n refines t[n-1]. A coefficient that was insignificant, t[n-1]
-= 0, becomes -1, 0 or 1: significant or not, then a sign. At plane 0 it may become more, in unary.
+= 0, becomes -1, 0 or 1: significant or not, then a sign. At plane 0 it may become more, in unary;
+later it may too, where it was not coded before.
 One that was significant gets one bit, the next of its magnitude.
 
 What is known. Of a plane, runs of channels are coded one after the other, and of a run first the
@@ -29,15 +30,18 @@ even positions, whose row and column add up to an even number, then the odd ones
 
 `levels` are of magnitudes, LEVELS[|t|], in halves; where signs are seen, t itself, at most 12
 either way, follows, in ones; `gain`, `table` and `out_bias` are by half. A coefficient that was
-insignificant, and whose class lies below the plane's threshold, is not coded: it stays zero. One
-that was significant has its class replaced by `refine[magnitude, class]`. Signs are predicted at
-planes 0 and 1 only; later they are single raw bits.
+insignificant, and whose class lies below the plane's threshold, is not coded: it stays zero, and
+may be found late, with a larger magnitude; `late[class]` tells how likely. One that was significant
+has its class replaced by `refine[magnitude, class]`. Signs are predicted at planes 0 and 1 only;
+later they are single raw bits.
 
 Shapes: `N` planes, `K` channels in the order in which they are sent, `M` mixed and `H` hidden
 features, `P` positions. Knows nothing of bytes.
 """
 
 import numpy as np
+
+from rnn_codec.embedded.arithmetic import ARITHMETICS, convolve, flat_kernel
 
 # The level of a magnitude, round(2 log2(1 + |t|)), as a number: logarithms may round elsewhere.
 _STEPS_UP = (1, 1, 2, 3, 4, 6, 9, 13, 19, 26, 38, 53)  # the first magnitude of each level from 1 on
@@ -52,6 +56,8 @@ SIGNED = 2  # planes from 0 on whose signs are predicted and that see what their
 CLASS_LIMIT, CLASSES = 63, 127
 REFINED = 16  # magnitudes with refinement tables of their own; larger ones have the last
 UNARY = 14  # magnitudes of plane 0 told in unary; larger ones in an escape
+
+LATE_BINS = 8  # of classes of significance, which tell whether something was found late
 
 SIGNED_LIMIT = 12  # of an index that is seen with its sign
 
@@ -132,36 +138,6 @@ _SIGMOID = (
 PROBABILITIES = np.array([65536 - p for p in _SIGMOID[:0:-1]] + list(_SIGMOID), np.int32)
 
 
-# Positions whose neighbourhoods are gathered at once; more would take more memory.
-_BLOCK = 4096
-
-
-class Definition:
-    """The arithmetic that defines the model: int64."""
-
-    dtype = np.int64
-
-    def rescale(self, sums, shift, low, high):
-        """`clip(round(sums / 2**shift), low, high)`, halves up. May compute in place."""
-        return np.clip((sums + (1 << shift - 1)) >> shift, low, high)
-
-
-class Numpy:
-    """The same in float32, exact because all numbers are integers below 2**24."""
-
-    dtype = np.float32
-
-    def rescale(self, sums, shift, low, high):
-        # A sum plus a half, divided by a power of two, is exact too.
-        sums += 2.0 ** (shift - 1)
-        sums *= 2.0**-shift
-        np.floor(sums, out=sums)
-        return np.clip(sums, low, high, out=sums)
-
-
-ARITHMETICS = {"definition": Definition, "numpy": Numpy}
-
-
 class EntropyModel:
     """The predictor of one preset.
 
@@ -206,6 +182,7 @@ class PlaneModel:
         dtype = arithmetic.dtype
         self.signed = plane < SIGNED
         self.live = arrays["live"].astype(bool)
+        self.late = (arrays["late"].astype(int) + CLASS_LIMIT).astype(np.uint8)
         self.threshold = int(arrays["threshold"])
         self.bias = arrays["bias"].astype(dtype)  # [2, H]
         self.out = arrays["out"].astype(dtype)  # [outputs, K, H]
@@ -216,7 +193,7 @@ class PlaneModel:
             self.inputs = np.flatnonzero(np.any(arrays["mix"], axis=(0, 1)))
             mix = arrays["mix"][:, :, self.inputs]
             self.mix = mix.reshape(len(mix), -1).astype(dtype)  # [M, kinds * inputs]
-            self.conv = _flat_kernel(arrays["conv"].astype(dtype))  # [H, 9 M]
+            self.conv = flat_kernel(arrays["conv"].astype(dtype))  # [H, 9 M]
             self.refine = arrays["refine"]
             self.lean = arrays["lean"].astype(np.int32) if self.signed else None
         else:
@@ -312,29 +289,7 @@ class PlaneSums:
         halves[half] = added
         kernel = model.update[:, :, :, channels].astype(model.arithmetic.dtype)
         kernel = kernel.reshape(3, 3, len(added), -1)
-        self._sums += lattice.split(convolve(lattice.join(halves), _flat_kernel(kernel)))
-
-
-def convolve(grid, kernel):
-    """A 3x3 convolution, zeros around: `[M, h, w]`, `[H, 9 M]` -> `[H, h, w]`."""
-    count, rows, columns = grid.shape
-    padded = np.zeros((count, rows + 2, columns + 2), grid.dtype)
-    padded[:, 1:-1, 1:-1] = grid
-    sums = np.empty((len(kernel), rows, columns), grid.dtype)
-    step = max(1, _BLOCK // columns)
-    for top in range(0, rows, step):
-        bottom = min(rows, top + step)
-        parts = [
-            padded[:, top + y : bottom + y, x : x + columns] for y in range(3) for x in range(3)
-        ]
-        patches = np.stack(parts).reshape(9 * count, -1)
-        sums[:, top:bottom] = (kernel @ patches).reshape(len(kernel), bottom - top, columns)
-    return sums
-
-
-def _flat_kernel(kernel):
-    """`[3, 3, M, H]` -> `[H, 9 M]`."""
-    return np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
+        self._sums += lattice.split(convolve(lattice.join(halves), flat_kernel(kernel)))
 
 
 def levels_of(magnitudes):
@@ -382,6 +337,11 @@ def refined_classes(model, magnitudes, classes, leaning):
     return (refined + CLASS_LIMIT).astype(np.uint8)
 
 
+def late_bins(classes):
+    """Bins of classes, plus 63, of significance."""
+    return classes // (128 // LATE_BINS)
+
+
 def index_limit(planes):
     """The largest magnitude of an index of the last plane: at plane 0 it is at most 255."""
     return 256 * 2 ** (planes - 1) - 1
@@ -394,7 +354,7 @@ def index_dtype(planes):
 
 def plane_arrays(arrays, plane):
     """The arrays of one plane, by names without its number."""
-    own = {name: arrays[name][plane] for name in ("live", "threshold")}
+    own = {name: arrays[name][plane] for name in ("live", "threshold", "late")}
     suffix = f"_{plane}"
     own.update((k[: -len(suffix)], a) for k, a in arrays.items() if k.endswith(suffix))
     return own
@@ -414,6 +374,7 @@ def shapes(planes, latents, runs, mixed, features):
         "runs": ((planes, runs + 1), np.int16),
         "live": ((planes, latents), np.uint8),
         "threshold": ((planes,), np.int8),
+        "late": ((planes, LATE_BINS), np.int8),
     }
     for plane, (mix, width) in enumerate(zip(mixed, features)):
         kinds = 2 if plane < SIGNED else 1
@@ -491,14 +452,15 @@ def _check_plane(arrays, plane):
         "live": (0, 1),
         "refine": (-CLASS_LIMIT, CLASS_LIMIT),
         "more": (-CLASS_LIMIT, CLASS_LIMIT),
+        "late": (-CLASS_LIMIT, CLASS_LIMIT),
         "threshold": (-CLASS_LIMIT, CLASS_LIMIT + 1),
     }
     for name, array in arrays.items():
         low, high = limits.get(name, (-WEIGHT_LIMIT, WEIGHT_LIMIT))
         if array.size and (array.min() < low or array.max() > high):
             raise ValueError(
-                f"expected {name} of plane {plane} from {low} to {high}. Received: {array.min()} to "
-                f"{array.max()}"
+                f"expected {name} of plane {plane} from {low} to {high}. Received: "
+                f"{array.min()} to {array.max()}"
             )
     largest = largest_sum(arrays)
     if largest >= 2**24:

@@ -96,6 +96,8 @@ class EntropyNetwork(keras.Model):
         arrays = {
             "live": self.live.astype(np.uint8),
             "threshold": np.asarray(thresholds, np.int8),
+            # Next to never, until it is counted.
+            "late": np.full((len(self.live), integers.LATE_BINS), -integers.CLASS_LIMIT, np.int8),
         }
         for number, model in enumerate(self.plane_models):
             for name, array in model.export(self.live.shape[1]).items():
@@ -269,15 +271,19 @@ class PlaneNetwork(keras.layers.Layer):
         else:
             nats = nats + begun * math.log(2.0)
         if self.plane == 0:
-            for told in range(1, integers.UNARY + 1):
-                even, late = arrays["more"][0, told - 1], arrays["more"][1, told - 1]
-                on = _clip_grid(self, outputs[1]) + even + (late - even) * odd
-                on = _clip_grid(self, on)
-                goes_on = ops.cast(magnitude > told, "float32")
-                nats = nats + ops.cast(magnitude >= told, "float32") * (
-                    ops.softplus(on) - goes_on * on
-                )
+            nats = nats + self._unary(magnitude, outputs[1], odd, arrays["more"])
         return _NATS * ops.mean(ops.sum(nats, axis=-1), axis=(1, 2))
+
+    def _unary(self, magnitude, outputs, odd, more):
+        """Cost of telling magnitudes that are at least 1, round by round."""
+        odd = odd[..., None]
+        more = ops.transpose(more, (0, 2, 1))  # [2, L, UNARY]
+        logits = _clip_grid(self, outputs)[..., None] + more[0] + (more[1] - more[0]) * odd
+        logits = _clip_grid(self, logits)  # [B, h, w, L, UNARY]
+        told = ops.arange(1, integers.UNARY + 1, dtype="float32")
+        asked = ops.cast(magnitude[..., None] >= told, "float32")
+        goes_on = ops.cast(magnitude[..., None] > told, "float32")
+        return ops.sum(asked * (ops.softplus(logits) - goes_on * logits), axis=-1)
 
     def _rounded(self, name, array):
         scale, limit = _SCALES[name]

@@ -15,14 +15,15 @@ import types
 import keras
 from keras import ops
 import numpy as np
+from PIL import Image
 
 from rnn_codec import presets, storage
-from rnn_codec.embedded import channel_order, entropy_model
+from rnn_codec.embedded import channel_order, entropy_model, runs
 from rnn_codec.embedded.entropy_network import EntropyNetwork
+from rnn_codec.embedded.entropy_options import EntropyOptions
 from rnn_codec.embedded.network import EmbeddedNetwork, truncate
 from rnn_codec.errors import CodecError
-from rnn_codec.recurrent import recipe as run
-from rnn_codec.training import checkpoints, data, monitoring
+from rnn_codec.training import data, progress, run, tensorboard
 
 INDEX_FILE = "indices.npz"
 
@@ -31,26 +32,10 @@ RUNS = 5
 # A channel that becomes significant less often than this is never coded.
 _RAREST = 3e-5
 _HELD = 48  # crops to validate on
+_COUNTED = 24  # crops to count what is found late in
+_REDUCTION = 0.62
 _ORDER_CROPS, _ORDER_SIZE = 8, 128
 _WARMUP_STEPS = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class EntropyOptions:
-    """What a run is, apart from the preset and the photographs."""
-
-    steps: int = 2_000
-    steps_per_epoch: int = 100
-    batch_size: int = 8
-    crop_size: int = 256  # pixels
-    crops: int = 2_000  # as many of each photograph as it takes
-    mixed: int = 32
-    features: int = 64
-    signed_features: int = 48
-    threshold: int = -42  # the lowest class that is coded: a probability of .0052
-    quantised: bool = True  # without, a network in float that cannot be stored: for comparison
-    learning_rate: float = 4e-3
-    seed: int = 0
 
 
 class TrainedNetwork(keras.Model):
@@ -107,7 +92,7 @@ class IndexBatches(keras.utils.PyDataset):
         return (self.index[np.sort(rng.integers(len(self.index), size=self.batch_size))],)
 
 
-def train(preset, photos, options, workdir, resume=False):
+def train(preset, photos, options: EntropyOptions, workdir, resume=False):
     """Trains an entropy model for a preset; see the module's docstring.
 
     Args:
@@ -124,8 +109,7 @@ def train(preset, photos, options, workdir, resume=False):
     Raises:
         CodecError: the work folder holds another run, or no photograph is large enough.
     """
-    if checkpoints.exists(workdir) and not resume:
-        raise CodecError(f"{workdir}: holds a run already; add --resume or give another --workdir")
+    run.refuse_other_run(workdir, resume)
     os.makedirs(workdir, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     indices = crop_indices(preset, photos, options, workdir)
@@ -158,56 +142,39 @@ def fit(indices, planes, options, workdir, identity="", export=None):
     training, held = training[..., order], held[..., order]
     model = make_model(training, planes, options)
     network = model.network
-    optimizer = run.make_optimizer(
-        types.SimpleNamespace(
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            warmup_steps=_WARMUP_STEPS,
-            clip_norm=1.0,
-            ema_momentum=0.98,
-        )
-    )
+    schedule = run.learning_rate_schedule(options.learning_rate, options.steps, _WARMUP_STEPS)
+    optimizer = run.make_optimizer(schedule, ema_momentum=0.98)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, jit_compile=run.jit_compile())
     groups = {"model": model.trainable_variables, "optimizer": optimizer.variables}
-    step = 0
-    if checkpoints.exists(workdir):
-        state = checkpoints.restore(os.path.join(workdir, checkpoints.FILE_NAME), groups)
-        step = state["step"]
-        if state["codec"] != identity:
-            raise CodecError(
-                f"{workdir}: holds a run for codec {state['codec']}, received codec {identity}; "
-                "give another --workdir"
-            )
-        if step >= options.steps:
-            logging.info("nothing to do: the run has reached its %d steps", options.steps)
-            return {}
-    progress = monitoring.Progress(step, options.steps)
-    logs = monitoring.scalar_callbacks(os.path.join(workdir, run.LOG_FOLDER), step)
-    keeper = run.RunKeeper(workdir, groups, step, options.steps, {"codec": identity})
-    callbacks = [progress, *logs]
+    state = {"codec": identity}
+    step = run.first_step(workdir, groups, options.steps, state=state)
+    if step >= options.steps:
+        return {}
+    counter = progress.Progress(step, options.steps)
+    logs = tensorboard.scalar_callbacks(os.path.join(workdir, run.LOG_FOLDER), step)
+    keeper = run.RunKeeper(workdir, groups, step, options.steps, state)
+    callbacks = [counter, *logs]
     if export is not None and options.quantised:
 
         def context():
             thresholds = np.full(planes, options.threshold)
-            return {"order": order, "runs": model.run_ends(), **network.export(thresholds)}
+            arrays = {"order": order, "runs": model.run_ends(), **network.export(thresholds)}
+            sample = training[:: max(1, len(training) // _COUNTED)]
+            return {**arrays, "late": late_classes(arrays, sample)}
 
         callbacks.append(run.PresetExport(*export(context), step > 0))
-    try:
-        model.fit(
-            IndexBatches(training, options.batch_size, options.seed, step),
-            epochs=-(-(options.steps - step) // options.steps_per_epoch),
-            steps_per_epoch=options.steps_per_epoch,
-            validation_data=(held, None),
-            validation_batch_size=options.batch_size,
-            # The order counts: those before AveragedWeights see the averages, those after do not.
-            callbacks=[*callbacks, run.AveragedWeights(), keeper],
-            shuffle=False,
-            verbose=0,
-        )
-    finally:
-        for callback in (progress, *logs):
-            callback.close()
+    run.fit(
+        model,
+        IndexBatches(training, options.batch_size, options.seed, step),
+        closed=(counter, *logs),
+        epochs=-(-(options.steps - step) // options.steps_per_epoch),
+        steps_per_epoch=options.steps_per_epoch,
+        validation_data=(held, None),
+        validation_batch_size=options.batch_size,
+        # The order counts: those before AveragedWeights see the averages, those after do not.
+        callbacks=[*callbacks, run.AveragedWeights(), keeper],
+    )
     return keeper.figures
 
 
@@ -230,10 +197,10 @@ def make_model(index, planes, options):
     live[~live.any(axis=1), 0] = True
     bits = channel_order.bits_of_planes(sample, planes)
     place = np.arange(bits.shape[1])
-    runs = np.stack([np.searchsorted(equal_runs(b, RUNS)[1:-1], place, "right") for b in bits])
+    run_of = np.stack([np.searchsorted(equal_runs(b, RUNS)[1:-1], place, "right") for b in bits])
     network = EntropyNetwork(
         live,
-        runs,
+        run_of,
         frequency,
         options.mixed,
         options.features,
@@ -244,6 +211,26 @@ def make_model(index, planes, options):
     model = TrainedNetwork(network, bits, name="trained")
     model.build()
     return model
+
+
+def late_classes(arrays, index):
+    """Classes of finding a coefficient late, counted: int8 `[N, LATE_BINS]`.
+
+    Args:
+        arrays: of an `entropy_model.EntropyModel`.
+        index: int `[crops, h, w, K]`, channels in the order in which they are sent.
+    """
+    order = np.arange(len(arrays["order"]), dtype=np.int16)
+    model = entropy_model.EntropyModel({**arrays, "order": order})
+    counts = np.full((model.planes, entropy_model.LATE_BINS, 2), (1.0, 0.1))
+    for crop in index:
+        encoder = runs.RunEncoder(model, crop)
+        for plane in range(model.planes):
+            encoder.encode(plane, 0, model.latents)
+        counts += encoder.late_counts
+    logits = np.log(counts[..., 1] / counts[..., 0])
+    limit = entropy_model.CLASS_LIMIT
+    return np.clip(np.rint(logits * entropy_model.CLASS_SCALE), -limit, limit).astype(np.int8)
 
 
 def equal_runs(bits, count):
@@ -274,20 +261,17 @@ def crop_indices(preset, photos, options, workdir):
                 return {name: file[name] for name in ("training", "held", "order")}
     network = EmbeddedNetwork.create(preset.config)
     presets.assign(preset, network)
+    crops = {
+        "training": _crops(photos, photos.training, options.crops, options),
+        "held": _crops(photos, photos.validation, min(_HELD, options.crops), options),
+    }
     found = {}
-    for name, items, limit in (
-        ("training", photos.training, options.crops),
-        ("held", photos.validation, min(_HELD, len(photos.validation))),
-    ):
-        source = types.SimpleNamespace(validation=items, load=photos.load)
-        crops = data.validation_patches(source, limit, options.crop_size, options.seed)
-        logging.info("analysing %d crops of %d pixels", len(crops), options.crop_size)
-        found[name] = np.concatenate(
-            [index_of(network, crops[i : i + 4]) for i in range(0, len(crops), 4)]
-        )
-        if name == "training":
-            size = min(_ORDER_SIZE, options.crop_size)
-            few = _normalise(crops[:: max(1, len(crops) // _ORDER_CROPS)][:_ORDER_CROPS])
+    for name, pixels in crops.items():
+        logging.info("analysing %d crops of %d pixels", len(pixels), options.patch_size)
+        parts = [index_of(network, pixels[i : i + 4]) for i in range(0, len(pixels), 4)]
+        found[name] = np.concatenate(parts)
+    step, size = max(1, len(crops["training"]) // _ORDER_CROPS), _ORDER_SIZE
+    few = _normalise(crops["training"][::step][:_ORDER_CROPS])
     planes = preset.config.iterations
     measured = [plane for plane in channel_order.MEASURED_PLANES if plane < planes]
     logging.info("measuring what channels gain")
@@ -298,6 +282,28 @@ def crop_indices(preset, photos, options, workdir):
     np.savez_compressed(buffer, key=np.array(key), **found)
     storage.write_atomically(path, buffer.getvalue())
     return found
+
+
+def _crops(photos, items, count, options):
+    """Crops of photographs, half of them reduced: uint8 `[count or fewer, size, size, 3]`."""
+
+    def reduced(item):
+        picture = Image.fromarray(photos.load(item))
+        sides = [max(1, round(_REDUCTION * side)) for side in picture.size]
+        return np.asarray(picture.resize(sides, Image.Resampling.LANCZOS))
+
+    size, found = options.patch_size, []
+    for number, load in enumerate((photos.load, reduced)):
+        source = types.SimpleNamespace(validation=items, load=load)
+        try:
+            found.append(
+                data.validation_patches(source, -(-count // 2), size, options.seed + number)
+            )
+        except CodecError:
+            if not number:
+                raise
+            logging.warning("no photograph is large enough to be reduced")
+    return np.concatenate(found)
 
 
 def index_of(network, pictures):
@@ -317,7 +323,7 @@ def _key(preset, photos, options):
     """What the indices depend on: a string."""
     codec = dataclasses.replace(preset, context=None).identity.hex()
     # Of two sets of photographs, a crop here and there tells.
-    sample = data.validation_patches(photos, 4, options.crop_size, options.seed)
+    sample = data.validation_patches(photos, 4, options.patch_size, options.seed)
     digest = hashlib.sha256(sample.tobytes()).hexdigest()
     counts = f"{len(photos.training)} {len(photos.validation)}"
-    return f"{codec} {options.crop_size} {options.crops} {options.seed} {counts} {digest}"
+    return f"{codec} {options.patch_size} {options.crops} {options.seed} {counts} {digest}"

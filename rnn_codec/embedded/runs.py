@@ -13,8 +13,12 @@ by channel and in each by the order of cells (`lattice`):
     3. at plane 0, in rounds 1, 2, ..., 14, whether a magnitude goes beyond the round's number;
        then 8 raw bits for each that goes beyond 14: how far beyond 15.
 
-A coefficient that is not coded stays zero. So it may be found out late, when its magnitude is 2 or
-3 in truth: it becomes 1, and at later planes the largest magnitude that this allows.
+       at later planes, whether a magnitude is beyond 1, because its coefficient was not coded at
+       the plane before; of each that is, its length beyond two binary digits in unary, and then its
+       digits after the first, all as raw bits: first the lengths, digit by digit, then the digits,
+       the highest first.
+
+A coefficient that is not coded stays zero until a plane at which it is.
 """
 
 import numpy as np
@@ -193,8 +197,14 @@ class _Step:
         places = self.where[begun]
         sign_classes = None if signs is None else signs[begun]
         negative[places] = sink.signs(self, places, sign_classes)
-        if model.plane == 0 and len(begun):
+        if not len(begun):
+            return
+        if model.plane == 0:
             magnitude[places] = self._magnitudes(sink, places, self.outputs[1][begun])
+        else:
+            late = sink.late(self, places, entropy_model.late_bins(classes[begun]))
+            places = places[late != 0]
+            magnitude[places] = self._late_magnitudes(sink, places)
 
     def _magnitudes(self, sink, places, outputs):
         """Magnitudes of plane 0, of those that are at least 1."""
@@ -212,6 +222,23 @@ class _Step:
             if not len(active):
                 return found
         found[active] += sink.escapes(self, places[active])
+        return found
+
+    def _late_magnitudes(self, sink, places):
+        """Magnitudes of those that are at least 2."""
+        digits = np.ones(len(places), np.int32)  # after the first
+        active = np.arange(len(places))
+        # So many that the magnitude is no larger than plane 0 would have allowed.
+        for count in range(1, self.model.plane + _ESCAPE_BITS - 1):
+            if not len(active):
+                break
+            active = active[sink.is_beyond(self, places[active], 2 ** (count + 1) - 1)]
+            digits[active] += 1
+        found = np.ones(len(places), np.int32)
+        for position in range(digits.max(initial=0) - 1, -1, -1):
+            active = np.flatnonzero(digits > position)
+            found[active] *= 2
+            found[active] += sink.digit(self, places[active], position)
         return found
 
 
@@ -233,6 +260,7 @@ class _Writer:
         self._cells = cells
         self._step = self._values = None
         self.events = self.coded = 0
+        self.late_counts = np.zeros((entropy_model.LATE_BINS, 2), np.int64)
 
     def _true(self, step):
         """Magnitudes and signs of the step's cells, flat."""
@@ -257,6 +285,21 @@ class _Writer:
         else:
             self._grouped(step, places, classes, (~negative).view(np.uint8))
         return negative
+
+    def late(self, step, places, bins):
+        bits = self.bits(step, places, step.model.late[bins], 1)
+        np.add.at(self.late_counts, (bins, bits), 1)
+        return bits
+
+    def is_beyond(self, step, places, limit):
+        bits = self._true(step)[0][places] > limit
+        self._raw(step, places, bits[:, None])
+        return bits
+
+    def digit(self, step, places, position):
+        bits = (self._true(step)[0][places] >> position) & 1
+        self._raw(step, places, bits[:, None])
+        return bits
 
     def escapes(self, step, places):
         rest = self._true(step)[0][places] - (entropy_model.UNARY + 1)
@@ -305,6 +348,15 @@ class _Reader:
             return self._coder.raw(len(places)).view(bool)
         return self.bits(step, places, classes, 0) == 0
 
+    def late(self, step, places, bins):
+        return self.bits(step, places, step.model.late[bins], 1)
+
+    def is_beyond(self, step, places, limit):
+        return self._coder.raw(len(places)).view(bool)
+
+    def digit(self, step, places, position):
+        return self._coder.raw(len(places))
+
     def escapes(self, step, places):
         bits = self._coder.raw(_ESCAPE_BITS * len(places))
         rest = np.packbits(bits).astype(np.int32)
@@ -329,6 +381,8 @@ class RunEncoder(_RunCoder):
     Attributes:
         events, coded: int. Bits that went into the range coder so far, and coefficients of all
             planes that were not left out.
+        late_counts: int64 `[N, LATE_BINS, 2]`. How many that became significant were found late,
+            `[..., 1]`, or were not, so far.
     """
 
     def __init__(self, model, index):
@@ -339,6 +393,7 @@ class RunEncoder(_RunCoder):
         self._target = self._lattice.split(magnitude.astype(self._magnitude.dtype))
         self._target_negative = self._lattice.split(index < 0)
         self.events = self.coded = 0
+        self.late_counts = np.zeros((model.planes, entropy_model.LATE_BINS, 2), np.int64)
 
     def encode(self, plane, first, last):
         """The bytes of a run: channels first..last-1 of a plane, in the order of sending.
@@ -353,6 +408,7 @@ class RunEncoder(_RunCoder):
         self._keep(self._code(first, last, self._sums, writer))
         self.events += writer.events
         self.coded += writer.coded
+        self.late_counts[plane] += writer.late_counts
         self._end_run(last)
         return coder.finish()
 
