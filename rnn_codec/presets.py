@@ -48,7 +48,7 @@ class Preset:
     weights: dict[str, np.ndarray] | None  # variable path -> float16 array
     context: dict[str, np.ndarray] | None = None  # of a `context_model.ContextModel`, integers
 
-    @functools.cached_property
+    @property
     def identity(self) -> bytes:
         """8 bytes that name the model in a file: a hash of configuration and weights.
 

@@ -153,7 +153,8 @@ class RunTest(WorkdirTest):
             np.testing.assert_array_equal(resumed[name], expected, name)
         for name in os.listdir(os.path.join(self.whole, run.PRESET_FOLDER)):
             paths = [
-                os.path.join(run, run.PRESET_FOLDER, name) for run in (self.whole, self.workdir)
+                os.path.join(folder, run.PRESET_FOLDER, name)
+                for folder in (self.whole, self.workdir)
             ]
             self.assertEqual(*map(training_runs.read, paths), name)
 
