@@ -48,8 +48,8 @@ class NetworkOptions:
 
     preset: str | None = option(
         None,
-        "Use the preset of this name or in this folder. By default a file is decoded with the "
-        "preset that wrote it.",
+        "Use the preset of this name or in this folder. By default it is the one that wrote the "
+        "file, if it ships or lies below a folder that $RNN_CODEC_PRESETS names.",
     )
     precision: str = option(
         "auto",
