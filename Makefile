@@ -2,6 +2,7 @@
 #
 #   make demo    compress photographs with the shipped network, restore, print and draw
 #   make test    the tests, on TensorFlow, on JAX where no TensorFlow is, and of the Beam pipeline
+#   make test-fast   those in which no network runs: under a minute
 #   make lint    style
 #   make house   rooms, floors and imports of the package, drawn and checked
 #   make fuzz    hostile files, millions of them: PARSER_RUNS and DECODER_RUNS (fuzz/README.md)
@@ -15,7 +16,7 @@ JAX_VENV := .venv-jax
 BEAM_VENV := .venv-beam
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint house fuzz clean
+.PHONY: demo test test-fast lint house fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py $(if $(PHOTOS),--photos=$(PHOTOS)) --output=demo_output
@@ -33,6 +34,10 @@ test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 	KERAS_BACKEND=jax $(JAX_VENV)/bin/python $(PYTEST) -m "not tensorflow" \
 		$(ONCE:%=--ignore=tests/%_test.py)
 	$(BEAM_VENV)/bin/python -m pytest -q tests/beam_test.py
+
+# No backend compiles anything here: tests/conftest.py sees to it.
+test-fast: $(VENV)/installed
+	$(BIN)/python $(PYTEST) -m "not network and not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -4,12 +4,15 @@ from absl.testing import absltest, parameterized
 import keras
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec import presets
 from rnn_codec.layers.common import DepthToSpace, ResidualBlock
 from rnn_codec.recurrent import architectures
 from rnn_codec.recurrent.config import CodecConfig
 from rnn_codec.recurrent.progressive import ProgressiveNetwork
+
+pytestmark = pytest.mark.network
 
 TINY = 0.01  # times any width: 8 channels
 

@@ -17,6 +17,8 @@ from PIL import Image
 import pytest
 import testing
 
+pytestmark = pytest.mark.network
+
 pytest.importorskip("apache_beam", reason="the pipeline needs the extra [beam]")
 
 from apache_beam.io.filesystems import FileSystems  # noqa: E402

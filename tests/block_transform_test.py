@@ -3,9 +3,12 @@
 from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec.layers.common import space_to_depth
 from rnn_codec.recurrent import block_transform
+
+pytestmark = pytest.mark.network
 
 ITERATIONS, ATOMS = 3, 5
 

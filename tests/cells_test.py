@@ -7,9 +7,12 @@ from absl.testing import absltest, parameterized
 import keras
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec.backend import compilation
 from rnn_codec.recurrent import cells
+
+pytestmark = pytest.mark.network
 
 BATCH, CHANNELS, FILTERS = 2, 3, 8
 

@@ -16,6 +16,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
+import pytest
 import testing
 from testing import run_command
 
@@ -26,6 +27,8 @@ from rnn_codec.container import bitstream
 from rnn_codec.pictures import metrics, reading
 from rnn_codec.pictures.picture import Picture, picture_from_array
 from rnn_codec.targets import Target
+
+pytestmark = pytest.mark.network
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -13,6 +13,7 @@ from absl.testing import absltest, parameterized
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 import testing
 
 import rnn_codec
@@ -32,6 +33,8 @@ from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.recurrent import tiling
 from rnn_codec.recurrent.codec import RecurrentCodec
 from rnn_codec.targets import Target
+
+pytestmark = pytest.mark.network
 
 ROOT = pathlib.Path(__file__).parent.parent
 COUNTS = range(1, testing.ITERATIONS + 1)

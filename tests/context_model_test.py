@@ -9,6 +9,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import pytest
 
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
@@ -61,6 +62,7 @@ class ArithmeticTest(parameterized.TestCase):
         context = context_model._context(planes, np.zeros((1, 1, 4), np.int8))
         self.assertEqual(context[0, 0].tolist(), 12 * [1] + 4 * [200])
 
+    @pytest.mark.network
     @parameterized.parameters(
         {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         {"TF_ENABLE_ONEDNN_OPTS": "0"},

@@ -7,6 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import pytest
 
 from rnn_codec import presets
 from rnn_codec.codec import Codec
@@ -16,6 +17,8 @@ from rnn_codec.errors import CodecError, PresetError
 from rnn_codec.recurrent import context_recipe
 from rnn_codec.training import checkpoints, data
 from tests import testing
+
+pytestmark = pytest.mark.network
 
 # Of which the tiny preset makes planes of 2x2 positions.
 OPTIONS = context_recipe.ContextOptions(

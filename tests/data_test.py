@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import keras
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.errors import CodecError
@@ -196,6 +197,7 @@ class PatchBatchesTest(FolderTest):
         (batch,) = batches(photos, batch_size=100, maximum_downscale=1.0)[0]
         np.testing.assert_array_equal(batch[:, 31, 0, 0].astype(int) - batch[:, 0, 0, 0], 31)
 
+    @pytest.mark.network
     def test_fit_sees_each_step_once_and_in_order(self):
         # Three epochs of four, then two of a run resumed at step 12; threads ahead all the while.
         class Numbered(data.PatchBatches):

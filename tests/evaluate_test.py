@@ -12,6 +12,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.evaluation import codecs, curves, report, runner
@@ -76,6 +77,7 @@ class EvaluateTest(parameterized.TestCase):
     def read_json(self, name):
         return json.loads((self.output / name).read_text())
 
+    @pytest.mark.network
     def test_ours_and_another_on_a_photograph(self):
         self.report.side_effect = self.write_report
         self.save("photo.png", testing.make_array(170, 180))

@@ -8,6 +8,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import features
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -113,6 +114,7 @@ class MakeTest(parameterized.TestCase):
             codecs.make("avif")
 
 
+@pytest.mark.network
 class ProgressiveCodecTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
@@ -159,6 +161,7 @@ class ProgressiveCodecTest(absltest.TestCase):
             codecs.ProgressiveCodec("nowhere")
 
 
+@pytest.mark.network
 class HybridCodecTest(absltest.TestCase):
     def setUp(self):
         super().setUp()

@@ -10,6 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.errors import CodecError, ImageError
@@ -217,6 +218,7 @@ class ResultsTest(parameterized.TestCase):
             runner.Results(self.images["a.png"], [FakeCodec()], self.images, "evaluate.py")
 
 
+@pytest.mark.network
 class ComparisonsTest(parameterized.TestCase):
     def test_nearest_is_the_largest_that_fits(self):
         rows = [{"bytes": size} for size in (300, 100, 200)]

@@ -7,12 +7,15 @@ from absl.testing import absltest, parameterized
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from rnn_codec.container import bitstream
 from rnn_codec.container.bitstream import Limits, Plane
 from rnn_codec.entropy import planes
 from rnn_codec.pictures import reading, writing
 from tests import hostile, testing
+
+pytestmark = pytest.mark.network
 
 # Random numbers that hypothesis chooses, so that it can make a failing example simpler.
 FILES = st.builds(hostile.mutate, st.sampled_from(hostile.SEEDS), st.randoms())

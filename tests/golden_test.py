@@ -7,9 +7,12 @@ from absl.testing import absltest, parameterized
 import make_golden
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec.container import bitstream
+
+pytestmark = pytest.mark.network
 
 # Each set with the hash of its index, which has the hashes of the files. Never change a line.
 SETS = {

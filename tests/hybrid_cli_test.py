@@ -11,12 +11,15 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import presets
 from rnn_codec.codec import Codec
 from rnn_codec.pictures import reading
 from rnn_codec.standard import codecs as base_codecs
+
+pytestmark = pytest.mark.network
 
 
 class HybridCommandTest(parameterized.TestCase):

@@ -9,6 +9,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -23,6 +24,8 @@ from rnn_codec.pictures import metrics
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
+
+pytestmark = pytest.mark.network
 
 BASES = tuple(base_codecs.CODECS)
 SIZES = ((1, 1), (1, 7), (2, 2), (33, 50), (64, 48))

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 import numpy as np
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import presets
@@ -23,6 +24,8 @@ from rnn_codec.hybrid.config import HybridConfig
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.standard import codecs as base_codecs
+
+pytestmark = pytest.mark.network
 
 SMALL = HybridConfig("small", layers=3, filters=8)
 

@@ -11,6 +11,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import keras
 import numpy as np
+import pytest
 import training_runs
 
 from rnn_codec import presets
@@ -26,6 +27,8 @@ from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.pictures import metrics
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.training import data
+
+pytestmark = pytest.mark.network
 
 CONFIG = HybridConfig("small", colour="grey", layers=3, filters=8)
 CONDITIONED = {

@@ -17,6 +17,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 from PIL import Image
+import pytest
 import testing
 
 from rnn_codec import loading, options, presets, wings
@@ -88,6 +89,7 @@ _MODES = {
 }
 
 
+@pytest.mark.network
 class FilesTest(ModesTest):
     """Commands that turn files into files."""
 

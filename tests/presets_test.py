@@ -13,6 +13,7 @@ import zipfile
 from absl.testing import absltest, parameterized
 from keras import ops
 import numpy as np
+import pytest
 
 from rnn_codec import presets
 from rnn_codec.errors import PresetError
@@ -70,6 +71,7 @@ class PresetTest(parameterized.TestCase):
         self.assertNotIn("\n", str(caught.exception))
 
 
+@pytest.mark.network
 class RoundTripTest(PresetTest):
     def test_a_network_gets_the_weights_of_another_in_half_precision(self):
         one, other = make_network(1), make_network(2)
@@ -236,6 +238,7 @@ class IdentityTest(parameterized.TestCase):
 
 
 class DamageTest(PresetTest):
+    @pytest.mark.slow
     def test_no_byte_of_the_weights_whose_damage_is_another_error(self):
         self.save()
         intact = self.weights_file.read_bytes()
@@ -273,6 +276,7 @@ class DamageTest(PresetTest):
             )
             self.assertFalse(trace.exists())
 
+    @pytest.mark.slow
     def test_archives_that_unpack_to_far_more_are_refused(self):
         self.save()
         with zipfile.ZipFile(self.weights_file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -20,6 +20,8 @@ from rnn_codec.recurrent import progressive
 from rnn_codec.recurrent.block_transform import visible_error
 from rnn_codec.recurrent.config import ARCHITECTURES, CELL_NAMES, RECONSTRUCTIONS, CodecConfig
 
+pytestmark = pytest.mark.network
+
 ITERATIONS = 3
 
 

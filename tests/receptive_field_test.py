@@ -6,11 +6,14 @@ from absl.testing import absltest, parameterized
 import keras
 import numpy as np
 import progressive_test as networks
+import pytest
 import testing
 
 from rnn_codec import presets
 from rnn_codec.recurrent import progressive, receptive_field
 from rnn_codec.recurrent.config import STRIDE
+
+pytestmark = pytest.mark.network
 
 # Blocks; the middle one is spoilt. The widest network reaches six of them.
 SIDE, MIDDLE = 17, 8

@@ -7,10 +7,13 @@ from absl.testing import absltest, parameterized
 import keras
 import numpy as np
 import progressive_test as networks
+import pytest
 import testing
 
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.recurrent import progressive, tiling
+
+pytestmark = pytest.mark.network
 
 CONFIGS = [networks.PRODUCT, networks.SCALED, networks.BLOCKS, *networks.PAPER]
 ITERATIONS = networks.ITERATIONS

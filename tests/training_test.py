@@ -24,6 +24,8 @@ from rnn_codec.errors import CodecError
 from rnn_codec.recurrent import recipe
 from rnn_codec.training import run
 
+pytestmark = pytest.mark.network
+
 # For what needs a network of its own: one iteration compiles faster.
 SHORT_CONFIG = dataclasses.replace(CONFIG, iterations=1)
 SHORT = dataclasses.replace(OPTIONS, steps=2, steps_per_epoch=2)
