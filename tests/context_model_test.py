@@ -62,12 +62,12 @@ class ArithmeticTest(parameterized.TestCase):
         context = context_model._context(planes, np.zeros((1, 1, 4), np.int8))
         self.assertEqual(context[0, 0].tolist(), 12 * [1] + 4 * [200])
 
-    @pytest.mark.network
     @parameterized.parameters(
         {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         {"TF_ENABLE_ONEDNN_OPTS": "0"},
         {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": "2"},
     )
+    @pytest.mark.network
     def test_the_environment_does_not_matter(self, **variables):
         program = (
             "from tests import context_model_test as t; "

@@ -7,6 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import pytest
 import testing
 
 import rnn_codec
@@ -14,6 +15,7 @@ from rnn_codec import loading, presets, wings
 from rnn_codec.errors import ModelMismatchError, PresetError
 
 
+@pytest.mark.network
 class LoadingTest(absltest.TestCase):
     def setUp(self):
         super().setUp()

@@ -75,9 +75,9 @@ class MsSsimTest(parameterized.TestCase):
         channels = [metrics.ms_ssim(array[..., i], noisy[..., i]) for i in range(3)]
         self.assertAlmostEqual(metrics.ms_ssim(array, noisy), np.mean(channels), 5)
 
-    @pytest.mark.network
     @parameterized.parameters(((161, 161), 20), ((192, 256), 60), ((175, 333), 5))
     @pytest.mark.tensorflow
+    @pytest.mark.network
     def test_equals_tensorflows(self, size, sigma):
         import tensorflow as tf
 

@@ -56,7 +56,9 @@ class Touch:
 class PresetTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
-        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        # Below a folder of its own: one test looks at all that lie beside it.
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "preset"
+        self.folder.mkdir()
         self.config_file = self.folder / "config.json"
         self.weights_file = self.folder / "model.weights.npz"
 
