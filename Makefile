@@ -37,7 +37,7 @@ test: $(VENV)/installed $(JAX_VENV)/installed $(BEAM_VENV)/installed
 
 # No backend compiles anything here: tests/conftest.py sees to it.
 test-fast: $(VENV)/installed
-	$(BIN)/python $(PYTEST) -m "not network"
+	$(BIN)/python $(PYTEST) -m "not network and not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["rnn_codec", "rnn_codec.*"]),
     package_data={"rnn_codec": ["weights/*/*", "evaluation/*.html"]},
+    # What only serves to train on; a clone has it.
+    exclude_package_data={"rnn_codec": ["weights/*/training.npz"]},
     install_requires=[
         "absl-py",
         "constriction>=0.5,<0.6",

@@ -18,7 +18,7 @@ from rnn_codec.configuration import JsonConfig
 from rnn_codec.options import NoOptions
 
 # The first preset of the first wing is the default.
-_FOLDERS = ("recurrent", "hybrid", "embedded")
+_FOLDERS = ("embedded", "recurrent", "hybrid")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,6 +163,7 @@ class EncodeTest(CommandTest):
         self.fail_with(
             "encode: photo.png: preset 'tiny_two_scale': expected one with a context model, .*",
             "encode", "photo.png", "--entropy=neural",
+            f"--preset={testing.preset_folder(testing.TWO_SCALE)}",
         )  # fmt: skip
 
     def test_quiet(self):
@@ -776,7 +777,7 @@ class FaultTest(CommandTest):
             "decode", "photo.rnnc", "--iterations=3", "--output=a.png",
         )  # fmt: skip
         self.fail_with(
-            "^encode: photo.png: expected 1 to 3 iterations, .*'tiny_two_scale'.* received 4$",
+            "^encode: photo.png: expected 1 to 3 iterations, .*'tiny_blocks'.* received 4$",
             "encode", "photo.png", "--iterations=4",
         )  # fmt: skip
         self.fail_with(

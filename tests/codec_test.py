@@ -149,7 +149,7 @@ class RoundTripTest(parameterized.TestCase):
         self.assertEqual(codec.encode(image), codec.encode(image, entropy="neural"))
 
     def test_a_preset_without_context_model_stores_raw(self):
-        codec, image = testing.make_codec(), testing.make_array(140, 90)
+        codec, image = testing.make_codec(testing.TWO_SCALE), testing.make_array(140, 90)
         self.assertEqual(codec.encode(image), codec.encode(image, entropy="raw"))
         self.assertLess(len(codec.encode(image, entropy="adaptive")), len(codec.encode(image)))
         with self.assertRaisesRegex(CodecError, "^preset 'tiny_two_scale': expected one with a "):
@@ -506,7 +506,7 @@ class DecodeTest(parameterized.TestCase):
     def test_file_of_another_model_is_refused(self):
         data = testing.make_codec(testing.STACKED).encode(self.array)
         with self.assertRaisesRegex(
-            ModelMismatchError, f"'tiny_two_scale'.*{rnn_codec.read_info(data).model_id}.*preset"
+            ModelMismatchError, f"'tiny_blocks'.*{rnn_codec.read_info(data).model_id}.*preset"
         ):
             self.codec.decode(data)
 

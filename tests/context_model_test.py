@@ -9,6 +9,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import pytest
 
 from rnn_codec.entropy import context_model
 from rnn_codec.errors import CodecError
@@ -66,6 +67,7 @@ class ArithmeticTest(parameterized.TestCase):
         {"TF_ENABLE_ONEDNN_OPTS": "0"},
         {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": "2"},
     )
+    @pytest.mark.network
     def test_the_environment_does_not_matter(self, **variables):
         program = (
             "from tests import context_model_test as t; "

@@ -118,7 +118,7 @@ class PresetTest(absltest.TestCase):
                 presets.load(folder)
 
     def test_context_is_part_of_preset_and_identity(self):
-        preset = presets.load(testing.preset_folder())
+        preset = presets.load(testing.preset_folder(testing.TWO_SCALE))
         arrays = testing.context_arrays(preset.config.iterations, preset.config.bits)
         with_context = presets.Preset(preset.config, preset.weights, arrays)
         folder = self.enterContext(tempfile.TemporaryDirectory())
@@ -133,7 +133,7 @@ class PresetTest(absltest.TestCase):
         self.assertIsNone(presets.load(folder).context)
 
     def test_a_file_without_the_model_that_packed_it_is_refused(self):
-        codec = testing.make_codec()
+        codec = testing.make_codec(testing.TWO_SCALE)
         data_ = codec.encode(testing.make_array(20, 20))
         contents = bitstream.read(data_)
         planes = [bitstream.Plane(bitstream.NEURAL, b"\0\0\0\0"), *contents.planes[1:]]

@@ -83,7 +83,7 @@ class EvaluateTest(parameterized.TestCase):
         code, _, stderr = self.main(f"--presets={testing.preset_folder()}", "--shown=1")
         self.assertEqual((code, stderr), (0, ""))
         rows = self.read_json("rows.json")
-        self.assertEqual({row["codec"] for row in rows}, {testing.TWO_SCALE, "jpeg420"})
+        self.assertEqual({row["codec"] for row in rows}, {testing.BLOCKS, "jpeg420"})
         self.assertLen(rows, testing.ITERATIONS + 3)
         self.assertTrue(all(tuple(row) == runner.COLUMNS for row in rows))
         with open(self.output / "means.csv", newline="") as file:

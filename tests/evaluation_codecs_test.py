@@ -124,7 +124,7 @@ class ProgressiveCodecTest(absltest.TestCase):
         self.pixels = testing.make_array(33, 50)
 
     def test_name_and_settings(self):
-        self.assertEqual(self.codec.name, testing.TWO_SCALE)
+        self.assertEqual(self.codec.name, testing.BLOCKS)
         self.assertEqual(self.codec.settings, tuple(range(1, testing.ITERATIONS + 1)))
 
     def test_files_are_what_an_encoder_writes_that_stops_there(self):

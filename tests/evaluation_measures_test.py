@@ -89,6 +89,7 @@ def _mask(block, spectrum, masking):
     return math.sqrt(energy * ratio / 16 / 64)
 
 
+@pytest.mark.network
 class CrossCheckTest(parameterized.TestCase):
     def test_psnr_is_the_formula(self):
         original, restored = make_pair(40, 56)

@@ -218,6 +218,7 @@ class ResultsTest(parameterized.TestCase):
             runner.Results(self.images["a.png"], [FakeCodec()], self.images, "evaluate.py")
 
 
+@pytest.mark.network
 class ComparisonsTest(parameterized.TestCase):
     def test_nearest_is_the_largest_that_fits(self):
         rows = [{"bytes": size} for size in (300, 100, 200)]

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 import keras
 import numpy as np
 import progressive_test as networks
+import pytest
 import testing
 
 from rnn_codec import presets, wings
@@ -22,6 +23,8 @@ from rnn_codec.layers import geometry
 from rnn_codec.layers.common import DepthToSpace, SpaceToDepth
 from rnn_codec.recurrent import complexity, progressive
 from rnn_codec.recurrent.config import STRIDE
+
+pytestmark = pytest.mark.network
 
 # Blocks; the middle one is spoilt. The widest network reaches six of them.
 SIDE, MIDDLE = 17, 8

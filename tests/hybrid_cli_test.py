@@ -140,7 +140,7 @@ class HybridCommandTest(parameterized.TestCase):
 
     def test_base_for_the_recurrent_codec(self):
         result = testing.run_command("encode", "--base=webp", "photo.png")
-        self.assert_fault(result, "--base: has no meaning with preset '.*two_scale'")
+        self.assert_fault(result, "--base: has no meaning with preset '.*blocks'")
 
     @parameterized.named_parameters(
         ("restore_half", ["--restore", "photo.jpg"], "both", ".*expected one with a RecCNN for"),

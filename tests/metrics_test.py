@@ -77,6 +77,7 @@ class MsSsimTest(parameterized.TestCase):
 
     @parameterized.parameters(((161, 161), 20), ((192, 256), 60), ((175, 333), 5))
     @pytest.mark.tensorflow
+    @pytest.mark.network
     def test_equals_tensorflows(self, size, sigma):
         import tensorflow as tf
 

@@ -246,6 +246,7 @@ class ProgramTest(parameterized.TestCase):
         with (
             contextlib.redirect_stdout(io.StringIO()) as stdout,
             contextlib.redirect_stderr(io.StringIO()) as stderr,
+            mock.patch.object(rnnc, "_log_to_stderr"),  # which would be for all tests after
         ):
             code = rnnc.main(list(arguments))
         return code, stdout.getvalue(), stderr.getvalue()

@@ -11,6 +11,8 @@ import pytest
 from rnn_codec.pictures import similarity as definition
 from rnn_codec.training import similarity
 
+pytestmark = pytest.mark.network
+
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 
 PAIRS = ("noise", "negative", "constants", "black_and_white", "itself")

@@ -103,9 +103,8 @@ class FlagsTest(TrainTest):
         command = [sys.executable, "-X", "importtime", *COMMAND[1:], "--help"]
         process = subprocess.run(command, capture_output=True, text=True)
         self.assertNotRegex(process.stderr, r"(?m)\| +(keras|tensorflow|jax)$")
-        self.assertIn(
-            "--steps_per_epoch: With --model=codec or context or embedded: Validate", process.stdout
-        )
+        text = "--steps_per_epoch: With --model=embedded or entropy or codec or context: Validate"
+        self.assertIn(text, process.stdout)
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
 

@@ -51,7 +51,7 @@ def main(argv=None):
         print(_help(command, arguments))
         return 0
     if command.logs:
-        log_to_stderr()
+        _log_to_stderr()
     return files.run_guarded(name, lambda: command.run(*parse(command, arguments)))
 
 
@@ -84,14 +84,9 @@ def add_positionals(command, given, arguments):
         raise CodecError(f"unexpected argument {arguments[-1]!r}; see --help")
 
 
-def log_to_stderr():
-    """Shows what training tells of, as absl's programs do."""
-    from absl import logging as absl_logging
-
-    absl_logging.use_absl_handler()
-    absl_logging.set_verbosity(absl_logging.INFO)
-    # Below this level JAX tells of each kind of device that it did not find.
-    logging.getLogger("jax").setLevel(logging.WARNING)
+def _log_to_stderr():
+    """Shows what training tells of."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
 def _underscored(argument):

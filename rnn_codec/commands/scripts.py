@@ -4,7 +4,7 @@ import functools
 import re
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from rnn_codec.commands import files, rnnc, texts
 from rnn_codec.errors import CodecError
@@ -23,7 +23,7 @@ def run(*commands):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[flag])
     sys.modules["__main__"].__doc__ = "\n\n".join(_text(name, command) for command in commands)
     if commands[0].logs:
-        rnnc.log_to_stderr()
+        logging.set_verbosity(logging.INFO)
     parse_flags = functools.partial(_parse_flags, name, commands[0].takes_unknown)
     app.run(functools.partial(main, commands), flags_parser=parse_flags)
 
