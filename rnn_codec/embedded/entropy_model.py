@@ -18,8 +18,8 @@ even positions, whose row and column add up to an even number, then the odd ones
               few numbers a position, in a neighbourhood of 3x3;
     own       the eight neighbours in the same channel, at plane n-1, the even ones at plane n once
               they are known;
-    in plane  what runs before, and this one's even half, added to their plane: at planes 0 and 1
-              only, where little is known of earlier planes.
+    in plane  what parts of runs before, and this one's even half, added to their plane: at planes
+              0 and 1 only, where little is known of earlier planes.
 
     mixed  = clip(round(mix * levels / 2^5), -127, 127)                     in 16ths
     sums   = round(conv3x3 * mixed / 2^3) + bias + update3x3 * added levels in 256ths
@@ -155,7 +155,7 @@ class EntropyModel:
         self.arithmetic = ARITHMETICS[arithmetic]()
         self.planes, self.latents = arrays["live"].shape
         self.order = arrays["order"].astype(np.intp)
-        self.runs = arrays["runs"].astype(int)  # [N, R + 1]: suggested ends, from 0 to K
+        self.runs = arrays["runs"].astype(int)  # [N, R + 1]: ends, from 0 to K
         self.plane_models = [
             PlaneModel(plane_arrays(arrays, plane), plane, self.arithmetic)
             for plane in range(self.planes)

@@ -4,8 +4,10 @@ A run is channels first..last-1 of a plane, in the order in which channels are s
 range-coded stream. `RunEncoder` and `RunDecoder` take the runs of one picture in order, and keep
 what both sides know. Between two runs a decoder's `index()` is what a file that ends there holds.
 
-A run is coded in two steps, one for each half of the checkerboard of positions. Of a step, channel
-by channel and in each by the order of cells (`lattice`):
+A run is coded in two steps, one for each half of the checkerboard of positions. At planes 0 and 1,
+where channels tell of those after them, it is coded in parts, each in two steps: it is parted where
+the model's suggested runs end. Of a step, channel by channel and in each by the order of cells
+(`lattice`):
 
     1. for each coefficient that is coded, whether it becomes significant or, if it was, its next
        bit; the bits are sorted by class, lowest first, and keep their order within a class;
@@ -105,11 +107,23 @@ class _RunCoder:
         Args:
             first, last: int. Channels.
             sums: `entropy_model.PlaneSums`.
-            sink: has `bits`, `signs`, `goes_on` and `escapes`, which take or give the events.
+            sink: `_Writer` or `_Reader`, which take or give the events.
 
         Returns:
-            Channels that are alive, magnitudes and signs of both halves. Nothing is changed but
-            `sums`.
+            For each part, what `_code_part` returns. Nothing is changed but `sums`.
+        """
+        ends = [first, last]
+        if self.model.plane_models[self.plane].signed:
+            inner = self.model.runs[self.plane]
+            ends += inner[(inner > first) & (inner < last)].tolist()
+        ends = sorted(set(ends))
+        return [self._code_part(*part, sums, sink) for part in zip(ends, ends[1:])]
+
+    def _code_part(self, first, last, sums, sink):
+        """Codes channels first..last-1.
+
+        Returns:
+            Those that are alive, magnitudes and signs of both halves; None if none is.
         """
         model = self.model.plane_models[self.plane]
         alive = np.flatnonzero(model.live[first:last])
@@ -139,8 +153,10 @@ class _RunCoder:
         return channels, magnitudes, negatives
 
     def _keep(self, coded):
-        if coded is not None:
-            channels, magnitudes, negatives = coded
+        for part in coded:
+            if part is None:
+                continue
+            channels, magnitudes, negatives = part
             for half in range(2):
                 self._magnitude[half][channels] = magnitudes[half]
                 self._negative[half][channels] = negatives[half]
@@ -417,8 +433,8 @@ class RunEncoder(_RunCoder):
 
         Returns:
             float64 `[K]`, in the order of sending; 0 for channels that have been sent. A run takes
-            the sum of its channels' bits and about 4 bytes; at planes 0 and 1, where runs help
-            those after them, it may take a little less.
+            the sum of its channels' bits and about 4 bytes; at planes 0 and 1, where parts of a run
+            help those after them, it may be some bits more or less.
         """
         self._begin_plane()
         costs = np.zeros(self.model.latents)
