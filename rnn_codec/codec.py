@@ -17,6 +17,7 @@ import numpy as np
 from rnn_codec import loading, presets, storage
 from rnn_codec.container import bitstream
 from rnn_codec.errors import BitstreamError, CodecError, ModelMismatchError
+from rnn_codec.frames import ExactFiles, is_exact
 from rnn_codec.pictures import metrics, reading, writing
 from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.targets import Target
@@ -233,9 +234,13 @@ class Codec(abc.ABC):
         Raises:
             CodecError: the bytes are no such file, of another model, or hold fewer iterations.
         """
+        return to_array(self._last_picture(data, iterations, strict))
+
+    def _last_picture(self, data, iterations, strict):
+        reader = ExactFiles() if is_exact(data) else self
         counts = None if iterations is None else [iterations]
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
-        return to_array(picture)
+        ((_, picture),) = reader.decode_picture(data, counts, strict=strict)
+        return picture
 
     def encode_file(
         self,
@@ -284,9 +289,7 @@ class Codec(abc.ABC):
             CodecError: as for `decode`, or a file cannot be read or written.
         """
         _check_destination(source, destination)
-        counts = None if iterations is None else [iterations]
-        data = storage.read_bytes(source)
-        ((_, picture),) = self.decode_picture(data, counts, strict=strict)
+        picture = self._last_picture(storage.read_bytes(source), iterations, strict)
         writing.write_picture(picture, destination)
         return picture
 

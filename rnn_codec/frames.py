@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from rnn_codec.container import bitstream
+from rnn_codec.errors import CodecError
 from rnn_codec.pictures import lossless, reading
 from rnn_codec.pictures.picture import Picture
 
@@ -35,3 +36,30 @@ def lossless_picture(contents: bitstream.Contents) -> Picture:
     header = contents.header
     pixels = lossless.decode(contents.lossless, header.width, header.height, header.is_rgb)
     return dataclasses.replace(frame_of(contents), pixels=pixels)
+
+
+class ExactFiles:
+    """Reads lossless files as a codec does, which needs neither a network nor a preset."""
+
+    def decode_picture(self, data, iterations=None, strict=False, limits=bitstream.Limits()):
+        """Yields 1 and the `Picture`, as `Codec.decode_picture` does."""
+        yield 1, lossless_picture(bitstream.read(data, strict, limits))
+
+    def decode_pictures(self, files, iterations=None, strict=False, limits=bitstream.Limits()):
+        """As `Codec.decode_pictures`."""
+        results = []
+        for data in files:
+            try:
+                results.append(list(self.decode_picture(data, iterations, strict, limits)))
+            except CodecError as error:
+                results.append(error.with_traceback(None))
+        return results
+
+    def read_planes(self, data, iterations=None, limits=bitstream.Limits()):
+        """The pixels, which are the same wherever they are read."""
+        return [lossless_picture(bitstream.read(data, limits=limits)).pixels]
+
+
+def is_exact(data: bytes) -> bool:
+    """Whether a file holds its pixels exactly, under no model's identity."""
+    return bitstream.read_info(data).model_id == bitstream.NO_MODEL.hex()

@@ -17,6 +17,7 @@ from rnn_codec.commands.command import Command, refuse_others
 from rnn_codec.commands.groups import FileOptions, NetworkOptions
 from rnn_codec.container import bitstream
 from rnn_codec.errors import CodecError
+from rnn_codec.frames import ExactFiles
 from rnn_codec.options import option
 from rnn_codec.pictures import writing
 
@@ -97,6 +98,7 @@ class _Decoding(tasks.Task):
         if request.iterations is not None:
             self._counts = [request.iterations]
         self._pictures = None
+        self._preset, self._own = None, {}  # as a file needs that has its pixels exactly
 
     def read(self):
         if self._request.all_iterations and self.job.target == files.STREAM:
@@ -107,12 +109,15 @@ class _Decoding(tasks.Task):
         self._data = files.read(self.job)
         contents = bitstream.read(self._data, self._request.strict, self._limits)
         formats.check(self._format, contents.header.is_rgb, contents.alpha is not None)
-        self._preset = self._network.preset or loading.preset_of(contents.header.model_id)
-        self._own = _own_options(self._given, self._preset)
-        self._targets = self._numbered_targets(len(contents.planes))
+        if contents.lossless is None:
+            self._preset = self._network.preset or loading.preset_of(contents.header.model_id)
+            self._own = _own_options(self._given, self._preset)
+        self._targets = self._numbered_targets(contents.iterations)
         self.pixels = contents.header.width * contents.header.height
 
     def _load(self):
+        if self._preset is None:
+            return ExactFiles()
         return files.load_codec(self._preset, self._network.precision)
 
     def _numbered_targets(self, held):

@@ -93,7 +93,7 @@ class GDN(keras.layers.Layer):
         begin = 0.1 * np.eye(channels, dtype=np.float32) + 1e-3
         self.gamma = self.add_weight(
             (channels, channels),
-            lambda shape, dtype=None: ops.convert_to_tensor(begin),
+            lambda shape, dtype=None: ops.convert_to_tensor(begin, dtype=dtype),
             name="gamma",
         )
         self.beta = self.add_weight((channels,), "ones", name="beta")

@@ -211,8 +211,9 @@ class Synthesis(keras.layers.Layer):
         for layer in (self.gdn_1, self.expand_2, self.gdn_2, self.pixels):
             layer.build(hidden)
         table = (self.planes, self.channels)
-        self.gain_1 = self.add_weight(table, "ones", name="gain_1", autocast=False)
-        self.gain_2 = self.add_weight(table, "ones", name="gain_2", autocast=False)
+        kwargs = {"autocast": False, "dtype": "float32"}
+        self.gain_1 = self.add_weight(table, "ones", name="gain_1", **kwargs)
+        self.gain_2 = self.add_weight(table, "ones", name="gain_2", **kwargs)
 
     def call(self, values, *, plane, share):
         values = ops.cast(values, self.compute_dtype)
