@@ -1,7 +1,12 @@
 """Tests for rnn_codec/embedded/codec.py, tiles.py and pictures/lossless.py."""
 
+import contextlib
 import dataclasses
 import functools
+import io
+import os
+import shutil
+import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -13,6 +18,7 @@ import testing
 
 import rnn_codec
 from rnn_codec import presets
+from rnn_codec.commands import rnnc
 from rnn_codec.container import bitstream
 from rnn_codec.embedded import entropy_model, network
 from rnn_codec.embedded.codec import Cut, EmbeddedCodec
@@ -110,6 +116,58 @@ class RoundTripTest(parameterized.TestCase):
         self.assertEqual(planes[0].shape, (4, 3, LATENTS))
         for coarse, fine in zip(planes, planes[1:]):
             np.testing.assert_array_equal(np.sign(fine) * (np.abs(fine) // 2), coarse)
+
+
+class PrecisionTest(absltest.TestCase):
+    def test_bfloat16_shows_what_its_encoder_saw(self):
+        codec, picture = (
+            EmbeddedCodec(make_preset(), "bfloat16"),
+            picture_from_array(smooth(64, 80)),
+        )
+        encoded = codec.encode_picture(picture, quality=80, lossless="never")
+        np.testing.assert_array_equal(codec.decode(encoded.data), encoded.picture.pixels)
+        # A file of one precision is read in another, and the bits are the same.
+        difference = make_codec().decode(encoded.data).astype(int) - encoded.picture.pixels
+        self.assertLess(np.abs(difference).mean(), 2.0)
+        for mine, others in zip(
+            codec.read_planes(encoded.data), make_codec().read_planes(encoded.data)
+        ):
+            np.testing.assert_array_equal(mine, others)
+
+
+class CommandsTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        presets.save(make_preset(), os.path.join(self.folder, "preset"))
+        self.source = os.path.join(self.folder, "photo.png")
+        Image.fromarray(smooth(64, 80)).save(self.source)
+        path = {presets.PATH_VARIABLE: self.folder}
+        self.enterContext(mock.patch.dict(os.environ, path))
+
+    def run_command(self, *arguments):
+        with contextlib.redirect_stdout(io.StringIO()) as stdout:
+            self.assertEqual(rnnc.main(list(arguments)), 0)
+        return stdout.getvalue()
+
+    def test_files_find_their_preset(self):
+        preset = f"--preset={self.folder}/preset"
+        self.run_command("encode", preset, "-q", "70", "--lossless=never", self.source)
+        self.run_command("decode", "--json", f"{self.source}.rnnc")
+        self.run_command(
+            "decode", "--all_iterations", f"{self.source}.rnnc", "-o", f"{self.folder}/all.png"
+        )
+        self.assertTrue(os.path.exists(f"{self.folder}/all_03.png"))
+        self.assertIn("it may end after", self.run_command("info", f"{self.source}.rnnc"))
+
+    def test_exact_files_need_none(self):
+        preset = f"--preset={self.folder}/preset"
+        self.run_command("encode", preset, "--lossless=always", self.source)
+        self.run_command("decode", f"{self.source}.rnnc", "-o", f"{self.folder}/exact.png")
+        with Image.open(f"{self.folder}/exact.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), smooth(64, 80))
+        self.assertIn("exact", self.run_command("info", f"{self.source}.rnnc"))
 
 
 class TargetTest(parameterized.TestCase):
@@ -260,6 +318,7 @@ class LosslessTest(parameterized.TestCase):
         self.assertTrue(rnn_codec.read_info(data).exact)
         np.testing.assert_array_equal(make_codec().decode(data), array)
         np.testing.assert_array_equal(rnn_codec.decode(data), array)
+        np.testing.assert_array_equal(testing.make_codec().decode(data), array)
 
     def test_never_means_never(self):
         data = make_codec().encode(self.drawing(), quality=90, lossless="never")
