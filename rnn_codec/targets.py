@@ -16,7 +16,10 @@ class Target:
     """
 
     iterations: int | None = option(
-        None, "Stop after this many iterations. By default the file holds them all.", common=True
+        None,
+        "Stop after this many iterations. By default the file holds them all, or with the embedded "
+        "codec what --quality says.",
+        common=True,
     )
     target_bpp: float | None = option(
         None, "Make the whole file no larger than this many bits per pixel."

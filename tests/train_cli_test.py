@@ -244,6 +244,7 @@ class RunsTest(TrainTest):
             least, delay = chance.choice((5, 10)), chance.uniform(0.0, 0.1)
             deadline = time.monotonic() + 600
             while self.checkpoint_step() < least and time.monotonic() < deadline:
+                self.assertIsNone(process.poll(), "it ended by itself")
                 time.sleep(0.002)
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)

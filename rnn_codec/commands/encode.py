@@ -1,6 +1,6 @@
 """Compresses pictures to .rnnc files.
 
-rnnc encode photo.png                               photo.png.rnnc, with all iterations
+rnnc encode photo.png                               photo.png.rnnc, in a quality that looks clean
 rnnc encode photo.png -o photo.rnnc --target_psnr=30
 rnnc encode photos -o compressed                    all pictures in a folder
 rnnc encode --codec=hybrid --base=webp -q 40 photo.png      networks around a standard codec

@@ -2,9 +2,8 @@
 
 rnnc train --data=photos --workdir=runs/first
 rnnc train --data=photos --workdir=runs/first --resume
-rnnc train --model=hybrid --data=photos --workdir=runs/hybrid
-rnnc train --model=context --preset=runs/first/preset --data=photos --workdir=runs/context
-rnnc encode --preset=runs/first/preset photo.png
+rnnc train --model=entropy --preset=runs/first/preset --data=photos --workdir=runs/entropy
+rnnc encode --preset=runs/entropy/preset photo.png
 """
 
 import dataclasses
@@ -22,7 +21,9 @@ def _models():
 
 def _help_of_model():
     known = [f"{name} is {recipe.summary}" for name, (_, recipe) in wings.recipes().items()]
-    return f"Train this: {'; '.join(known)}. By default it is {_models()[0]}."
+    return (
+        f"Train this: {'; '.join(known)}. By default it is what --preset is of, or {_models()[0]}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _modes():
 
 def _run(given):
     request = options.make(TrainOptions, given)
-    model = request.model or _models()[0]
+    model = request.model or _model_of(request.preset)
     wing, recipe = wings.recipes()[model]
     groups = _modes()[model]
     others = f". These have: --{', --'.join(options.names(groups))}"
@@ -121,6 +122,13 @@ def _run(given):
     initial_preset = preset if starts_trained else None
     recipe.train(config, photos, run_options, request.workdir, request.resume, initial_preset)
     return 0
+
+
+def _model_of(preset):
+    """The model that a preset is of, if it is named and no model is; else the default one."""
+    if preset is None:
+        return _models()[0]
+    return wings.of(presets.load(preset, load_weights=False).config).recipes[0].name
 
 
 def _check_source(source, given):
