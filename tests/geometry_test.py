@@ -143,7 +143,7 @@ class RecurrentTest(parameterized.TestCase):
         self.assertEqual(np.flatnonzero(rows).tolist(), [3, 4])
 
     def test_default_preset(self):
-        config = presets.load(load_weights=False).config
+        config = presets.load("two_scale_gru", load_weights=False).config
         network = progressive.ProgressiveNetwork.create(dataclasses.replace(config, width=0.01))
         # Encoder 2 + 4 + 8, decoder 16 + 8; synthesis four times 4, then 4 and 2.
         reach = [part.reach for part in complexity.parts_of(network) if part]

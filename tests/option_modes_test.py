@@ -34,11 +34,12 @@ VALUES = {
     "format": ["webp"],
     "preset": ["another"],
     "iterations": ["1", "9"],
-    "target_bpp": ["0.3", "0.5", "0.7"],
+    "target_bpp": ["0.05", "0.3", "0.5", "0.7"],
     "target_bytes": ["45", "900"],
     "target_psnr": ["10"],
     "target_msssim": ["0.5"],
     "quality": ["3"],
+    "threshold": ["-40"],
 }
 # Further numbers and texts to try of the others.
 _CANDIDATES = ("1", "2", "3", "16", "32", "0.5", "auto", "2,3", "webp", "some")
@@ -98,7 +99,7 @@ class FilesTest(ModesTest):
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)
-        array = testing.make_array(40, 30)
+        array = testing.make_array(112, 96)
         exif = Image.Exif()
         exif[271] = "Maker"
         picture = Picture(array, exif=exif.tobytes())

@@ -103,7 +103,7 @@ class FlagsTest(TrainTest):
         command = [sys.executable, "-X", "importtime", *COMMAND[1:], "--help"]
         process = subprocess.run(command, capture_output=True, text=True)
         self.assertNotRegex(process.stderr, r"(?m)\| +(keras|tensorflow|jax)$")
-        text = "--steps_per_epoch: With --model=embedded or entropy or codec or context: Validate"
+        text = "--steps_per_epoch: With --model=embedded or entropy or codec or context:"
         self.assertIn(text, process.stdout)
         self.assertIn("python train.py --data=photos --workdir=runs/first --resume", process.stdout)
 
@@ -121,6 +121,8 @@ class HybridTest(TrainTest):
             "--shortcuts", "--conditioned",
         )  # fmt: skip
         # Other layers than those of the weights.
+        if not any(arg.startswith("--model=") for arg in args):
+            args = ["--model=codec", *args]
         code, stderr = self.main(*args)
         self.assertEqual(code, 1)
         self.assertRegex(stderr, "train: preset .* its weights are of another network")
@@ -142,6 +144,8 @@ class FaultsTest(TrainTest):
     """Faults that are seen before a first step."""
 
     def assert_fault(self, args, pattern):
+        if not any(arg.startswith("--model=") for arg in args):
+            args = ["--model=codec", *args]
         code, stderr = self.main(*args)
         self.assertEqual(code, 1)
         self.assert_one_line(stderr, pattern)
@@ -286,7 +290,8 @@ class RunsTest(TrainTest):
         expected = presets.load(folder)
         code, stderr = self.main(
             *training_runs.FLAGS, f"--preset={folder}", f"--width={expected.config.width}",
-            "--initial_weights", "--steps=1", "--learning_rate=0", "--hard_tiles=3",
+            f"--max_iterations={expected.config.iterations}", "--initial_weights",
+            "--steps=1", "--learning_rate=0", "--hard_tiles=3",
         )  # fmt: skip
         self.assertEqual(code, 0, stderr)
         actual = presets.load(os.path.join(self.workdir, run.PRESET_FOLDER))
