@@ -16,6 +16,7 @@ import rnn_codec
 from rnn_codec import storage
 from rnn_codec.commands import files
 from rnn_codec.pictures import reading, writing
+from rnn_codec.targets import Target
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of pictures, instead of the built-in four.")
 _OUTPUT = flags.DEFINE_string("output", "demo_output", "Folder to write to; made if missing.")
@@ -40,7 +41,7 @@ def main(argv):
         # Two of the four carry thousands of bytes of colour profile, more than a first iteration.
         picture = writing.without_metadata(reading.read_picture(path))
         name = os.path.basename(path)
-        encoded = codec.encode_picture(picture)
+        encoded = codec.encode_picture(picture, Target(iterations=codec.config.iterations))
         file_path = os.path.join(_OUTPUT.value, f"{name}.rnnc")
         storage.write_atomically(file_path, encoded.data)
         print(f"\n{name}: {picture.width} x {picture.height}, {os.path.getsize(path)} bytes")
