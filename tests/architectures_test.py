@@ -92,7 +92,7 @@ class SizeTest(parameterized.TestCase):
         self.assertEqual(network.count_params(), total)
 
     def test_variables_of_the_default_preset_are_frozen(self):
-        network = ProgressiveNetwork.create(presets.CONFIGS[presets.DEFAULT])
+        network = ProgressiveNetwork.create(presets.CONFIGS["two_scale_gru"])
         expected = {f"codec/{layer}/{name}" for layer, names in VARIABLES.items() for name in names}
         self.assertEqual({variable.path for variable in network.variables}, expected)
         self.assertEqual(network.count_params(), 7_245_740)

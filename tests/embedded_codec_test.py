@@ -170,6 +170,16 @@ class CommandsTest(absltest.TestCase):
         self.assertIn("exact", self.run_command("info", f"{self.source}.rnnc"))
 
 
+class ShippedTest(absltest.TestCase):
+    def test_the_default_preset_codes_a_photograph(self):
+        self.assertEqual(presets.identity_at("embedded").hex(), "ed073943036d7b9a")
+        codec, array = rnn_codec.load(), smooth(64, 96)
+        data = codec.encode(array, lossless="never")
+        self.assertLess(len(data), 2_000)
+        np.testing.assert_array_equal(rnn_codec.decode(data), codec.decode(data))
+        self.assertLess(np.abs(codec.decode(data).astype(int) - array).mean(), 4.0)
+
+
 class TargetTest(parameterized.TestCase):
     def test_runs_of_a_photograph_end_at_each_quality(self):
         codec = EmbeddedCodec.__new__(EmbeddedCodec)
