@@ -26,6 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
 
 from rnn_codec import loading  # noqa: E402
 from rnn_codec.errors import CodecError, PresetError  # noqa: E402
+from rnn_codec.pictures.picture import picture_from_array  # noqa: E402
 from rnn_codec.plugins import beam  # noqa: E402
 from rnn_codec.targets import Target  # noqa: E402
 
@@ -171,7 +172,7 @@ class RunTest(BeamTest):
         self.assert_rows_of("a.png", arrays["a.png"], codec)
 
     def assert_rows_of(self, name, array, codec):
-        encoded = codec.encode_picture(beam.picture_from_array(array), Target(2))
+        encoded = codec.encode_picture(picture_from_array(array), Target(2))
         source, code, restored = (
             self.folder / folder / f"{name}{extension}"
             for folder, extension in (("pics", ""), ("codes", ".rnnc"), ("restored", ".png"))
