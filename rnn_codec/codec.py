@@ -22,6 +22,9 @@ from rnn_codec.pictures import metrics, reading, writing
 from rnn_codec.pictures.picture import Picture, picture_from_array, to_array
 from rnn_codec.targets import Target
 
+# So many in blocks are no danger, however few pixels were allowed.
+_ANY_PIXELS = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
@@ -342,6 +345,29 @@ def reaches(target, original, restored):
     if target.target_psnr is not None:
         return metrics.psnr_db(original, restored) >= target.target_psnr
     return metrics.ms_ssim(original, restored) >= target.target_msssim
+
+
+def check_blocks(header, limits, side):
+    """Raises `BitstreamError` for a picture of few pixels, but so narrow that its blocks have many.
+
+    Args:
+        header: `bitstream.Header`.
+        limits: `bitstream.Limits`.
+        side: int. Of a block, in pixels.
+    """
+    blocks = -(-header.height // side) * -(-header.width // side)
+    if blocks * side**2 > 2 * limits.max_pixels + _ANY_PIXELS:
+        raise BitstreamError(
+            f"the header declares {header.width} x {header.height} pixels, which takes {blocks} "
+            f"blocks of {side} x {side}, more than twice the limit of {limits.max_pixels} pixels; "
+            "raise the limit if you trust the file"
+        )
+
+
+def extras_of(picture):
+    """What a file carries beside the pixels: `bitstream.Metadata`, and alpha's bytes or None."""
+    alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
+    return bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp), alpha
 
 
 def check_held(counts, contents, field="planes"):

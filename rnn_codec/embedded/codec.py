@@ -19,8 +19,10 @@ from rnn_codec.backend import compilation
 from rnn_codec.codec import (
     Codec,
     Encoded,
+    check_blocks,
     check_held,
     check_similarity_target,
+    extras_of,
     reaches,
     target_too_low,
     with_missed_target,
@@ -36,7 +38,6 @@ from rnn_codec.errors import BitstreamError, CodecError
 from rnn_codec.frames import frame_of, lossless_picture
 from rnn_codec.layers.common import dtype_policy
 from rnn_codec.pictures import lossless as lossless_coder
-from rnn_codec.pictures import writing
 from rnn_codec.pictures.picture import Picture, pad_to_multiple
 from rnn_codec.targets import Target
 
@@ -53,9 +54,6 @@ _USUAL_BITS = (0.034, 0.04, 0.08, 0.17, 0.35, 0.6, 0.95, 1.3)
 # The framing of a run at the most, and what its coder may need beyond its probabilities.
 _RUN_BYTES = 20
 _RUN_RESERVE = 0.005
-
-# So many in blocks are no danger, however few pixels were allowed.
-_ANY_PIXELS = 2**20
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -206,10 +204,11 @@ class EmbeddedCodec(Codec):
         if lossless == "auto" and not lossless_coder.may_win(picture.pixels):
             return None
         header = dataclasses.replace(self.header_of(picture, 1), model_id=bitstream.NO_MODEL)
+        metadata, alpha = extras_of(picture)
         data = bitstream.write(
             header,
-            metadata=metadata_of(picture),
-            alpha=alpha_of(picture),
+            metadata=metadata,
+            alpha=alpha,
             lossless=lossless_coder.encode(picture.pixels),
         )
         return Encoded(data, 1, picture, picture, picture.warnings)
@@ -227,7 +226,7 @@ class EmbeddedCodec(Codec):
             yield 1, lossless_picture(contents)
             return
         self.check_model(contents.header)
-        _check_blocks(contents.header, limits)
+        check_blocks(contents.header, limits, BLOCK)
         held = contents.iterations
         wanted = range(1, held + 1) if iterations == "all" else iterations
         if wanted is not None:
@@ -256,7 +255,7 @@ class EmbeddedCodec(Codec):
         """As for any codec; int16 `[h, w, K]`, the indices at each whole plane."""
         contents = bitstream.read(data, limits=limits)
         self.check_model(contents.header)
-        _check_blocks(contents.header, limits)
+        check_blocks(contents.header, limits, BLOCK)
         count = contents.iterations if iterations is None else iterations
         check_held([count], contents, "runs")
         coder, planes = RunDecoder(self._model, blocks_of(contents.header)), []
@@ -314,7 +313,7 @@ class _Encoding:
         self.codec = codec
         self.picture = picture
         self.fine = codec.analyse(picture)
-        self.alpha, self.metadata = alpha_of(picture), metadata_of(picture)
+        self.metadata, self.alpha = extras_of(picture)
         self._restart()
         self._file_bytes = len(self._file([bitstream.Run(0, 0, 0, b"")]))
 
@@ -435,22 +434,3 @@ def _allows(target, encoded, picture):
 def blocks_of(size) -> tuple[int, int]:
     """Rows and columns of blocks of something with `height` and `width`."""
     return -(-size.height // BLOCK), -(-size.width // BLOCK)
-
-
-def alpha_of(picture):
-    return None if picture.alpha is None else writing.encode_alpha(picture.alpha)
-
-
-def metadata_of(picture):
-    return bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
-
-
-def _check_blocks(header, limits):
-    """A picture of few pixels may be so narrow that its blocks have many more."""
-    rows, columns = blocks_of(header)
-    if rows * columns * BLOCK**2 > 2 * limits.max_pixels + _ANY_PIXELS:
-        raise BitstreamError(
-            f"the header declares {header.width} x {header.height} pixels, which takes "
-            f"{rows * columns} blocks of {BLOCK} x {BLOCK}, more than twice the limit of "
-            f"{limits.max_pixels} pixels; raise the limit if you trust the file"
-        )

@@ -21,6 +21,7 @@ from rnn_codec.codec import (
     Encoded,
     check_held,
     check_similarity_target,
+    extras_of,
     target_too_low,
     with_missed_target,
 )
@@ -32,7 +33,6 @@ from rnn_codec.hybrid.config import STORED_SIZES
 from rnn_codec.hybrid.networks import HybridNetwork
 from rnn_codec.hybrid.restoration import Restoration, TiledNetwork, restoration_of, strength_for
 from rnn_codec.layers.common import dtype_policy
-from rnn_codec.pictures import writing
 from rnn_codec.pictures.picture import picture_from_array
 from rnn_codec.standard import codecs as base_codecs
 from rnn_codec.targets import Target
@@ -152,8 +152,7 @@ class HybridCodec(Codec):
         if quality is None and target == Target():
             quality = base.default_quality
         sizes = self._stored_sizes(stored_size)
-        alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
-        extras = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp), alpha
+        extras = extras_of(picture)
         header = self.header_of(picture, 1)
         attempts = [
             search.Attempts(self._tiled, base, picture, size, header, extras) for size in sizes

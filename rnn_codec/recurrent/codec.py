@@ -13,8 +13,10 @@ from rnn_codec.codec import (
     Codec,
     Encoded,
     caught,
+    check_blocks,
     check_held,
     check_similarity_target,
+    extras_of,
     reaches,
     target_too_low,
     with_missed_target,
@@ -22,10 +24,9 @@ from rnn_codec.codec import (
 from rnn_codec.container import bitstream
 from rnn_codec.entropy.context_model import ContextModel
 from rnn_codec.entropy.planes import ENTROPY_CODERS, PlaneCoder
-from rnn_codec.errors import BitstreamError, CodecError
+from rnn_codec.errors import CodecError
 from rnn_codec.frames import frame_of
 from rnn_codec.layers.common import dtype_policy
-from rnn_codec.pictures import writing
 from rnn_codec.pictures.picture import Picture, pad_to_multiple
 from rnn_codec.recurrent import progressive, tiling
 from rnn_codec.recurrent.config import STRIDE
@@ -37,9 +38,6 @@ _WHOLE_PIXELS = 2**22
 # Pictures of one padded size are computed together, up to so many pixels, where one graph serves
 # batches of any length. One of 64x64 then takes a fifth of the time that it takes alone.
 _BATCH_PIXELS = 2**20
-
-# So many in blocks are no danger, however few pixels were allowed.
-_ANY_PIXELS = 2**20
 
 
 class RecurrentCodec(Codec):
@@ -138,7 +136,7 @@ class RecurrentCodec(Codec):
         held = len(contents.planes)
         wanted = range(1, held + 1) if iterations == "all" else iterations or [held]
         check_held(wanted, contents)
-        _check_blocks(contents.header, limits)
+        check_blocks(contents.header, limits, STRIDE)
         frame = frame_of(contents)
         coder = self.plane_coder(self._plane_shape(frame))
         planes = [coder.unpack(plane) for plane in contents.planes[: max(wanted)]]
@@ -169,7 +167,7 @@ class RecurrentCodec(Codec):
         """As for any codec; uint8 `[H/16, W/16, bits]`, zeros and ones."""
         contents = bitstream.read(data, limits=limits)
         self.check_model(contents.header)
-        _check_blocks(contents.header, limits)
+        check_blocks(contents.header, limits, STRIDE)
         count = len(contents.planes) if iterations is None else iterations
         check_held([count], contents)
         coder = self.plane_coder(self._plane_shape(contents.header))
@@ -228,8 +226,7 @@ class _Packing:
         self._picture = picture
         self._target = target
         self._entropy = entropy
-        self._alpha = None if picture.alpha is None else writing.encode_alpha(picture.alpha)
-        self._metadata = bitstream.Metadata(picture.icc_profile, picture.exif, picture.xmp)
+        self._metadata, self._alpha = extras_of(picture)
         self._coder = codec.plane_coder(codec._plane_shape(picture))
         # Of the iterations that the file holds: planes, bytes, and what they show.
         self._packed, self._data, self._shown = [], b"", None
@@ -330,17 +327,6 @@ def _batches(pictures, most_pixels):
         most = max(1, most_pixels // (height * width))
         for start in range(0, len(keys), most):
             yield keys[start : start + most]
-
-
-def _check_blocks(header, limits):
-    """A picture of few pixels may be so narrow that its blocks have many more."""
-    rows, columns = -(-header.height // STRIDE), -(-header.width // STRIDE)
-    if rows * columns * STRIDE**2 > 2 * limits.max_pixels + _ANY_PIXELS:
-        raise BitstreamError(
-            f"the header declares {header.width} x {header.height} pixels, which takes "
-            f"{rows * columns} blocks of {STRIDE} x {STRIDE}, more than twice the limit of "
-            f"{limits.max_pixels} pixels; raise the limit if you trust the file"
-        )
 
 
 def _stacked(arrays):
